@@ -1,0 +1,73 @@
+# `make help` lists what can be done here.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# PostgreSQL versions that tests need on this machine. The matrix is all that are
+# supported; on systems where no build of one is known, name the others in PG.
+PG ?= $(if $(DEPS_MATRIX),14 15 16 17 18,15 18)
+
+# Further arguments of `go test`, such as -race or -run.
+TESTFLAGS ?=
+
+# Time for each fuzz target.
+FUZZTIME ?= 5s
+
+# Run from its own module, so that it is no dependency of ours.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build ./walbridge
+	go build -o walbridge ./cmd/walbridge
+
+.PHONY: deps
+deps: ## fetch what tests need, once: modules, PostgreSQL (DEPS_MATRIX=1: all versions), a browser
+	go mod download
+	go run ./internal/embeddedpg/fetch $(PG)
+	.ci/browser
+
+.PHONY: test
+test: deps ## run all tests (under 5 minutes on two cores)
+	go test -timeout 15m $(TESTFLAGS) ./...
+
+.PHONY: torture
+torture: ## the long tests of the promises, with all versions of PostgreSQL (up to an hour)
+	$(MAKE) deps DEPS_MATRIX=1
+	WALBRIDGE_TORTURE=1 WALBRIDGE_TEST_PG=14,15,16,17,18 \
+		go test -count=1 -timeout 90m -v ./internal/torture -args -torture.result $(CURDIR)/bench/results/torture.jsonl
+
+.PHONY: bench
+bench: deps ## measure: the short set (minutes)
+	go run ./bench -out bench/results/bench.jsonl
+
+.PHONY: bench-full
+bench-full: deps ## measure: everything, at full size (an hour)
+	go run ./bench -full -out bench/results/bench-full.jsonl
+
+.PHONY: fmt
+fmt: ## format the source
+	gofmt -w .
+
+.PHONY: lint
+lint: ## check format, vet, staticcheck, the architecture and the house style
+	@unformatted="$$(gofmt -l .)"; if [[ -n "$$unformatted" ]]; then echo "not formatted (make fmt):"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	go test ./internal/arch
+
+.PHONY: cross
+cross: ## compile for the other systems that the program runs on
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build ./...
+	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 go build ./...
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME
+	.ci/fuzz $(FUZZTIME)
+
+.PHONY: ci
+ci: ## what must pass before a change lands
+	bash .ci/run

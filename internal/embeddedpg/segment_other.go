@@ -1,0 +1,6 @@
+//go:build !linux && !darwin
+
+package embeddedpg
+
+// removeSegment leaves the segment to the system.
+func removeSegment(int) {}
