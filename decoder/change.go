@@ -1,4 +1,3 @@
-// Package decoder turns pgoutput messages into row changes.
 package decoder
 
 import "github.com/walbridge/walbridge/internal/lsn"
@@ -92,10 +91,13 @@ type Tx struct {
 // bound to its relation and its transaction. It and all it holds are valid until
 // the decoder's next call; the relation for good.
 type Change struct {
-	ID       lsn.ID // Sub is 0
+	// ID has Sub 0. That of a message outside transactions is (LSN-1, 0): its LSN
+	// may be the commit LSN of the transaction that follows, whereas no record begins
+	// at the byte before, so that ids stay unique and rising.
+	ID       lsn.ID
 	Op       Op
 	Relation *Relation // nil for a message
-	Tx       *Tx
+	Tx       *Tx       // nil for a message outside transactions, and for a row that was read
 	// New is the row after an insert, update or read; Old the row, or its key, before
 	// an update or delete. nil when the server sent none. Both in Relation.Columns' order.
 	New, Old []Value
@@ -104,11 +106,16 @@ type Change struct {
 	OldIsKey bool
 	// Cascade and RestartIdentity are the flags of a truncate.
 	Cascade, RestartIdentity bool
-	// Prefix and Content are a logical message's.
-	Prefix  string
-	Content []byte
+	// Prefix, Content, LSN and Transactional are a logical message's. LSN is the end
+	// of its record: one outside transactions is durable, as a transaction is, when
+	// the position's End has reached it. Transactional: it came in its transaction.
+	Prefix        string
+	Content       []byte
+	LSN           lsn.LSN
+	Transactional bool
 	// CutSize is the length in bytes of the whole message when it was larger than
-	// memory.max_row: New and Old then hold only what came before the limit, and the
-	// change can only become a dead letter. 0: the change is whole.
+	// memory.max_row: New and Old then hold only the columns that came whole before the
+	// limit, Content is nil, and the change can only become a dead letter. 0: the change
+	// is whole.
 	CutSize int64
 }

@@ -1,0 +1,35 @@
+package decoder
+
+import "github.com/walbridge/walbridge/internal/lsn"
+
+// StreamPrepareMessage ends a streamed transaction with PREPARE TRANSACTION.
+// Protocol version 3 and above.
+//
+//	byte   'p'
+//	int8   flags, none defined
+//	int64  LSN of the prepare record
+//	int64  end LSN of the prepare record
+//	int64  time of the prepare
+//	int32  xid of the transaction
+//	string its gid
+//
+// Manual: Logical Replication Message Formats, Stream Prepare.
+type StreamPrepareMessage struct {
+	PrepareLSN  lsn.LSN
+	EndLSN      lsn.LSN
+	PrepareTime lsn.Micros
+	Xid         uint32
+	GID         []byte
+}
+
+// Kind returns KindStreamPrepare.
+func (*StreamPrepareMessage) Kind() MessageKind { return KindStreamPrepare }
+
+func (m *StreamPrepareMessage) decode(r *reader) {
+	r.flags(0)
+	m.PrepareLSN = r.lsn("prepare LSN")
+	m.EndLSN = r.lsn("end LSN")
+	m.PrepareTime = r.time("prepare time")
+	m.Xid = r.uint32("xid")
+	m.GID = r.string("gid")
+}
