@@ -50,6 +50,7 @@ type Table struct {
 	Identity byte // pg_class.relreplident: d n f i
 	// IdentityColumns are the columns of the key that updates and deletes carry; empty:
 	// UPDATE and DELETE fail on the publisher once it is published, unless Identity is f.
+	// With Identity f, where they carry the whole row, they are the primary key's.
 	IdentityColumns []string
 	// Root is the topmost partitioned table ("schema.name"), empty when the table is
 	// no partition.

@@ -1,0 +1,204 @@
+package mapper
+
+import (
+	"strconv"
+
+	"github.com/walbridge/walbridge/decoder"
+)
+
+// recordPayload writes one record. It is valid as long as the change is.
+type recordPayload struct {
+	m    *Mapper
+	plan *recordPlan
+	c    *decoder.Change
+	op   decoder.Op // the record's: a change of key is a delete and an insert
+	// before and after are the row as the server sent it; nil: there is none.
+	before, after []decoder.Value
+	// key is the tuple with the record's key; otherKey that with the other key of a
+	// change of key, else nil.
+	key, otherKey []decoder.Value
+}
+
+// AppendJSON appends the record in its route's envelope.
+func (p *recordPayload) AppendJSON(dst []byte) []byte {
+	if p.plan.row {
+		return p.appendRow(dst, p.after, false)
+	}
+	dst = append(dst, p.plan.heads[p.op]...)
+	dst = p.appendKey(dst, p.key)
+	if p.otherKey != nil {
+		name := `,"new_key":`
+		if p.op == decoder.OpInsert {
+			name = `,"old_key":`
+		}
+		dst = append(dst, name...)
+		dst = p.appendKey(dst, p.otherKey)
+	}
+	dst = append(dst, `,"before":`...)
+	dst = p.appendRow(dst, p.before, p.c.OldIsKey)
+	dst = append(dst, `,"after":`...)
+	dst = p.appendRow(dst, p.after, false)
+	dst = append(dst, `,"unchanged":`...)
+	dst, _ = p.appendUnchanged(dst)
+	if p.op == decoder.OpTruncate {
+		dst = strconv.AppendBool(append(dst, `,"cascade":`...), p.c.Cascade)
+		dst = strconv.AppendBool(append(dst, `,"restart_identity":`...), p.c.RestartIdentity)
+	}
+	return p.m.appendSource(dst, p.c)
+}
+
+// appendKey appends the key as an object, null when the table has none.
+func (p *recordPayload) appendKey(dst []byte, tuple []decoder.Value) []byte {
+	if tuple == nil || len(p.plan.key) == 0 {
+		return append(dst, "null"...)
+	}
+	start := len(dst)
+	keys := p.plan.key
+	for i := range p.plan.columns {
+		col := &p.plan.columns[i]
+		for len(keys) > 0 && keys[0].index < col.index {
+			keys = keys[1:] // an excluded one
+		}
+		if len(keys) == 0 {
+			break
+		}
+		if keys[0].index != col.index {
+			continue
+		}
+		dst = append(dst, col.label...)
+		dst = p.appendValue(dst, col, p.keyValue(tuple, col.index))
+	}
+	return closeObject(dst, start)
+}
+
+// keyValue returns a key column's value, from the old tuple where the new one says
+// that it is unchanged.
+func (p *recordPayload) keyValue(tuple []decoder.Value, index int) *decoder.Value {
+	v := &tuple[index]
+	if v.Kind == decoder.ValueUnchanged && p.c.Old != nil {
+		return &p.c.Old[index]
+	}
+	return v
+}
+
+// appendRow appends a row as an object of the columns whose values came, null for
+// no row. keyOnly: only those of the replica identity have.
+func (p *recordPayload) appendRow(dst []byte, row []decoder.Value, keyOnly bool) []byte {
+	if row == nil {
+		return append(dst, "null"...)
+	}
+	start := len(dst)
+	for i := range p.plan.columns {
+		col := &p.plan.columns[i]
+		if keyOnly && !col.wireKey {
+			continue
+		}
+		v := &row[col.index]
+		if v.Kind == decoder.ValueUnchanged {
+			if v = p.filled(col); v == nil {
+				continue
+			}
+		}
+		dst = append(dst, col.label...)
+		dst = p.appendValue(dst, col, v)
+	}
+	return closeObject(dst, start)
+}
+
+// filled returns the value of an unchanged column from the old tuple, nil when it
+// is not there either: with REPLICA IDENTITY FULL the server sends every old value
+// whole (heapam.c: ExtractReplicaIdentity, which flattens what is out of line).
+func (p *recordPayload) filled(col *recordColumn) *decoder.Value {
+	if p.c.Old == nil || p.c.OldIsKey && !col.wireKey {
+		return nil
+	}
+	v := &p.c.Old[col.index]
+	if v.Kind == decoder.ValueUnchanged {
+		return nil
+	}
+	return v
+}
+
+// appendUnchanged appends the names of the columns that are missing from after as
+// an array, and says whether there are any.
+func (p *recordPayload) appendUnchanged(dst []byte) (out []byte, any bool) {
+	dst = append(dst, '[')
+	if p.after == nil {
+		return append(dst, ']'), false
+	}
+	for i := range p.plan.columns {
+		col := &p.plan.columns[i]
+		if p.after[col.index].Kind != decoder.ValueUnchanged || p.filled(col) != nil {
+			continue
+		}
+		if any {
+			dst = append(dst, ',')
+		}
+		any = true
+		dst = append(dst, col.label[1:len(col.label)-1]...)
+	}
+	return append(dst, ']'), any
+}
+
+func (p *recordPayload) appendValue(dst []byte, col *recordColumn, v *decoder.Value) []byte {
+	switch {
+	case v.Kind == decoder.ValueNull:
+		return append(dst, "null"...)
+	case v.Kind == valueMasked:
+		return appendString(dst, v.Data)
+	case col.mask != nil:
+		dst = append(dst, '"')
+		dst = col.mask.append(dst, v.Data)
+		return append(dst, '"')
+	}
+	return p.m.enc.value(dst, col.codec, v.Data)
+}
+
+// txText is what the records of one transaction have in common, written once.
+type txText struct {
+	tx   decoder.Tx // of the text; the zero Tx with head nil: there is none yet
+	head []byte     // ,"source":{… up to the number of the change
+	tail []byte     // what follows it, up to the value of snapshot
+}
+
+// appendSource appends where a record comes from, and ends the record. Nothing in
+// it differs when the change is delivered again.
+func (m *Mapper) appendSource(dst []byte, c *decoder.Change) []byte {
+	if c.Tx == nil {
+		return m.appendReadSource(dst, c)
+	}
+	t := &m.tx
+	if t.head == nil || t.tx.Commit != c.Tx.Commit || t.tx.Xid != c.Tx.Xid || t.tx.CommitTime != c.Tx.CommitTime {
+		t.tx = *c.Tx
+		t.head = m.sourceHead(t.head[:0])
+		t.head = append(t.head, `"commit_lsn":"`...)
+		t.head = c.Tx.Commit.AppendText(t.head)
+		t.head = append(t.head, `","tx_seq":`...)
+		t.tail = strconv.AppendUint(append(t.tail[:0], `,"xid":`...), uint64(c.Tx.Xid), 10)
+		t.tail = c.Tx.CommitTime.Time().AppendFormat(append(t.tail, `,"committed_at":"`...), isoMicros)
+		t.tail = append(t.tail, `","snapshot":`...)
+	}
+	dst = append(dst, t.head...)
+	dst = strconv.AppendUint(dst, uint64(c.ID.Seq), 10)
+	dst = append(dst, t.tail...)
+	return append(strconv.AppendBool(dst, c.Op == decoder.OpRead), '}', '}')
+}
+
+const isoMicros = "2006-01-02T15:04:05.000000Z"
+
+// appendReadSource is appendSource for a row that a snapshot read, which belongs
+// to no transaction.
+func (m *Mapper) appendReadSource(dst []byte, c *decoder.Change) []byte {
+	dst = m.sourceHead(dst)
+	dst = append(dst, `"commit_lsn":"`...)
+	dst = c.ID.Commit.AppendText(dst)
+	dst = strconv.AppendUint(append(dst, `","tx_seq":`...), uint64(c.ID.Seq), 10)
+	dst = append(dst, `,"xid":null,"committed_at":null,"snapshot":`...)
+	return append(strconv.AppendBool(dst, c.Op == decoder.OpRead), '}', '}')
+}
+
+func (m *Mapper) sourceHead(dst []byte) []byte {
+	dst = appendString(append(dst, `,"source":{"bridge":`...), []byte(m.env.Bridge))
+	dst = appendString(append(dst, `,"db":`...), []byte(m.env.Database))
+	return append(dst, ',')
+}
