@@ -24,8 +24,8 @@ type Sink interface {
 	// Errors: *fault.ConfigError, *fault.Halt, or transient.
 	Open(ctx context.Context, src Source) (lsn.Progress, error)
 
-	// NewBatch returns an empty batch. Batches are reused by Reset; the pipeline makes
-	// as many as may be in flight, and no more.
+	// NewBatch returns an empty batch. Batches are reused by Reset and outlive an Open;
+	// the pipeline makes as many as may be in flight, and no more.
 	NewBatch() Batch
 
 	// Write makes the batch and the position durable in one step and returns nil only
@@ -34,7 +34,8 @@ type Sink interface {
 	//
 	// Errors: fault.ErrFenced: a newer owner has opened the source. *fault.Halt or what
 	// OnPoison returned: nothing was written. Any other: the result is unknown; Open
-	// before anything else.
+	// before anything else, and where its answer says that the batch is not stored,
+	// write the same batch again.
 	Write(ctx context.Context, b Batch, to lsn.Progress) error
 
 	// Close ends the sink's connections. Nothing is written by it.
@@ -72,6 +73,7 @@ type Batch interface {
 	CarryLast(next Batch) (lsn.ID, bool)
 	Items() int // dead letters included
 	Bytes() int // memory held
+	// Reset empties the batch and keeps its memory, within bounds.
 	Reset()
 }
 

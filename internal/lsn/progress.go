@@ -53,7 +53,6 @@ const (
 	PhaseNone      Phase = ""
 	PhaseNew       Phase = "new"       // the slot is about to be made: one found then is ours and was never read
 	PhaseStreaming Phase = "streaming" // the position counts
-	PhaseHalted    Phase = "halted"    // as streaming, and an operator has to decide first
 )
 
 // Progress is the durable record of a bridge, stored by its sink in one step
