@@ -1,0 +1,246 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/walbridge/walbridge/decoder"
+	"github.com/walbridge/walbridge/internal/fault"
+	"github.com/walbridge/walbridge/internal/lsn"
+	"github.com/walbridge/walbridge/internal/status"
+	"github.com/walbridge/walbridge/mapper"
+	"github.com/walbridge/walbridge/replication"
+)
+
+// session is one replication connection with everything that lives as long as it:
+// decoder and relation cache (never reused, since the server sends everything anew),
+// mapper, handoff, writer.
+type session struct {
+	p       *Pipeline
+	stream  *replication.Stream
+	chain   *chain
+	handoff *handoff
+	writer  *writer
+}
+
+// session streams from the durable position until the stream or a stage fails, or
+// ctx ends: then, within StopWithin, what was taken is delivered and confirmed.
+func (p *Pipeline) session(ctx context.Context, srv *replication.Server, m *mapper.Mapper) error {
+	// work outlives ctx, which only asks to stop.
+	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+
+	stream, err := p.stages.Source.Stream(work, replication.StreamConfig{
+		From:          p.durable.Position.End,
+		Confirmed:     p.pos.Confirmed,
+		MaxFrameBytes: int(p.cfg.Memory.MaxRow),
+	})
+	if err != nil {
+		return p.startFailed(ctx, err)
+	}
+	p.started = true
+	s := p.newSession(work, srv, m, stream)
+	p.setStream(stream, s)
+	defer p.setStream(nil, nil)
+	p.setState(status.StateStreaming, "")
+	p.log.Info("streaming", "slot", p.durable.Slot, "from", p.durable.Position.End, "system_id", srv.SystemID, "timeline", srv.Timeline)
+
+	err = s.run(ctx, work, cancel)
+	p.durable = s.writer.durable
+	return err
+}
+
+func (p *Pipeline) newSession(work context.Context, srv *replication.Server, m *mapper.Mapper, stream *replication.Stream) *session {
+	h := newHandoff(p.stages.Sink, p.cfg.Memory.Limit/4)
+	s := &session{p: p, stream: stream, handoff: h}
+	s.chain = &chain{
+		cfg: p.cfg, frames: stream, handoff: h, mapper: m,
+		decoder:   decoder.New(decoder.Config{From: p.durable.Position, Xid: p.durable.Xid}),
+		tally:     newTally(p.metrics, &p.totals),
+		letters:   p.letters,
+		confirmed: p.pos.Confirmed,
+		now:       time.Now,
+		widen:     xidWidener{last: srv.NextXid},
+		at:        p.durable,
+		lastPut:   time.Now(),
+		types: func(ctx context.Context) error {
+			types, err := p.stages.Source.Types(ctx)
+			if err == nil {
+				m.SetTypes(types)
+			}
+			return err
+		},
+	}
+	s.writer = &writer{
+		sink: p.stages.Sink, source: p.sinkSource(), handoff: h, positions: &p.pos, backoff: p.backoff, durable: p.durable,
+		confirm: stream.Wake,
+		stored:  p.stored,
+		trouble: p.trouble,
+		recovered: func() {
+			p.log.Info("the sink answers again")
+			p.setState(status.StateStreaming, "")
+		},
+	}
+	return s
+}
+
+// run starts the session's goroutines and reads in this one. The first failure, or
+// the request to stop, interrupts the reader; then the writer gets to finish what is
+// whole, and the stream is closed as well as the cause allows.
+func (s *session) run(ctx, work context.Context, cancel context.CancelCauseFunc) error {
+	var g errgroup.Group
+	writing, stopWriting := context.WithCancelCause(work)
+	watching, stopWatching := context.WithCancel(work)
+	g.Go(func() error {
+		err := s.writer.run(writing)
+		if !errors.Is(err, errDrained) {
+			s.stream.Interrupt()
+		}
+		return nil // what it was is in the handoff
+	})
+	g.Go(func() error { s.watch(watching); return nil })
+	stopAsked := context.AfterFunc(ctx, func() {
+		s.stream.Interrupt()
+		time.AfterFunc(s.p.cfg.StopWithin, func() { cancel(errStopTimeout) })
+	})
+	unblock := context.AfterFunc(work, func() { s.stream.Abort(context.Cause(work)) })
+
+	err := s.chain.run(work)
+	stopWatching()
+	drained := s.drain(work, err)
+	stopWriting(errDrained)
+	_ = g.Wait()
+	stopAsked()
+	unblock()
+	return s.leave(ctx, work, err, drained)
+}
+
+var (
+	errDrained     = errors.New("drained")
+	errStopTimeout = errors.New("the stop took longer than it may")
+)
+
+// drainWithin bounds how long a failed session waits for the sink to store what was
+// handed over; what it has not by then is read again.
+const drainWithin = 10 * time.Second
+
+// drain lets the writer finish what was handed over before the chain ended with err.
+func (s *session) drain(work context.Context, err error) error {
+	if failed := s.handoff.failed(); failed != nil {
+		return failed
+	}
+	if !errors.Is(err, errStopped) {
+		var cancel context.CancelFunc
+		work, cancel = context.WithTimeout(work, drainWithin)
+		defer cancel()
+	}
+	return s.handoff.drain(work)
+}
+
+// leave closes the stream and says why the session ended. The handshake makes sure
+// that the server has stored the last confirmed position: a closed socket alone
+// loses it nine times in ten.
+func (s *session) leave(ctx, work context.Context, err, drained error) error {
+	if failed := s.handoff.failed(); failed != nil {
+		err = failed
+	}
+	polite := errors.Is(err, errStopped) || decided(err) && !errors.Is(err, fault.ErrFenced)
+	if polite && work.Err() == nil {
+		closing, cancel := context.WithTimeout(work, 5*time.Second)
+		defer cancel()
+		if serr := s.stream.Stop(closing); serr != nil {
+			s.p.log.Warn("ending the replication session", "error", serr)
+		}
+	}
+	_ = s.stream.Close()
+	switch {
+	case errors.Is(err, errStopped):
+		if drained != nil {
+			s.p.log.Warn("stopped before all that was read had become durable; the next start reads it again", "error", drained)
+		}
+		return context.Cause(ctx)
+	case work.Err() != nil:
+		return context.Cause(work)
+	case decided(err):
+		return err
+	}
+	return s.p.streamFailed(err)
+}
+
+// watch keeps the sentinel session: samples for the lag, and the early word that the
+// publisher is shutting down, at which the stream is closed at once, because a
+// walsender whose client does not read waits for ever.
+func (s *session) watch(ctx context.Context) {
+	wait := newBackoff()
+	for ctx.Err() == nil {
+		err := s.p.stages.Source.Watch(ctx, time.Second, func(sample replication.Sample) {
+			wait.Reset()
+			s.p.lag.add(sample, time.Now(), s.reached())
+		})
+		if errors.Is(err, replication.ErrShutdown) {
+			s.p.log.Info("the source is shutting down; closing the replication connection")
+			s.stream.Abort(err)
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		s.p.log.Warn("the session that samples the source ended; trying again", "error", err)
+		if sleep(ctx, wait.NextBackOff()) != nil {
+			return
+		}
+	}
+}
+
+// reached is how far the bridge is for the lag: what is confirmed, or, when nothing
+// is pending, what was read.
+func (s *session) reached() lsn.LSN {
+	if s.handoff.idle() && s.chain.quiet.Load() {
+		return max(s.stream.Received(), s.p.pos.Confirmed())
+	}
+	return s.p.pos.Confirmed()
+}
+
+// startFailed sorts an error of START_REPLICATION: a slot that a dead process's
+// walsender still holds is freed by its owner, which this process is.
+func (p *Pipeline) startFailed(ctx context.Context, err error) error {
+	if fault.Reason(err) == replication.ReasonSlotActive {
+		if ended, terr := p.stages.Source.TerminateZombie(ctx); terr != nil {
+			p.log.Warn("the slot is held by another session", "error", terr)
+		} else if ended {
+			p.log.Info("ended the walsender that an earlier session had left on the slot")
+		}
+	}
+	return fmt.Errorf("start replication: %w", err)
+}
+
+// streamFailed counts errors that come again at the same place: an error that the
+// next try cannot cure is a halt.
+func (p *Pipeline) streamFailed(err error) error {
+	var undecoded *decodeError
+	if errors.As(err, &undecoded) {
+		return p.undecodable(undecoded)
+	}
+	return p.stages.Source.Recurring(err, p.pos.Confirmed())
+}
+
+// stored keeps the figures of a parcel that has become durable.
+func (p *Pipeline) stored(parcel *parcel, took time.Duration) {
+	now := time.Now()
+	p.metrics.write.Observe(took.Seconds())
+	if n := parcel.batch.Items(); n > 0 {
+		p.metrics.batchItems.Observe(float64(n))
+		p.metrics.batchBytes.Observe(float64(parcel.batch.Bytes()))
+		p.metrics.bytes.WithLabelValues("stored").Add(float64(parcel.batch.Bytes()))
+		p.totals.batches.Add(1)
+		p.totals.bytes.Add(int64(parcel.batch.Bytes()))
+	}
+	server := p.lag.serverNow(now)
+	for _, commit := range parcel.commits {
+		p.metrics.delivery.Observe(max(0, server.Sub(commit.Time()).Seconds()))
+	}
+}
