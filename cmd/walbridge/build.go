@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/walbridge/walbridge/configs"
+	"github.com/walbridge/walbridge/internal/catalog"
+	"github.com/walbridge/walbridge/internal/fault"
+	"github.com/walbridge/walbridge/internal/status"
+	"github.com/walbridge/walbridge/mapper"
+	"github.com/walbridge/walbridge/pipeline"
+	"github.com/walbridge/walbridge/replication"
+	"github.com/walbridge/walbridge/sink"
+	"github.com/walbridge/walbridge/sink/discard"
+	"github.com/walbridge/walbridge/sink/stdout"
+	"github.com/walbridge/walbridge/sink/worktable"
+)
+
+// source makes the source of a configuration.
+func source(l configs.Loaded, log hclog.Logger) (*replication.Source, error) {
+	cfg := l.Config.Source
+	cfg.Resolve = l.Resolver.DSN
+	return replication.New(cfg, l.Config.Name, log.Named("source"))
+}
+
+// workTableConfig is the work table of a configuration that has one.
+func workTableConfig(l configs.Loaded) (worktable.Config, error) {
+	if l.Config.Sink.Worktable == nil {
+		return worktable.Config{}, fault.Config(fault.Problem{
+			Check: "sink", Where: "sink", What: "the configuration has no work table, which this command is about",
+			Fix: "sink: {worktable: {dsn: postgres://user@host/database}}",
+		})
+	}
+	cfg := *l.Config.Sink.Worktable
+	cfg.Resolve = l.Resolver.DSN
+	return cfg, nil
+}
+
+// destination makes the sink of a configuration, and its name for the status.
+func (a *app) destination(l configs.Loaded, log hclog.Logger) (sink.Sink, status.Sink, error) {
+	s := l.Config.Sink
+	switch s.Kind() {
+	case "worktable":
+		cfg, err := workTableConfig(l)
+		return worktable.New(cfg, log.Named("sink")), status.Sink{Kind: "worktable", Target: s.Worktable.DSN.String()}, err
+	case "stdout":
+		out := stdout.New(*s.Stdout, stdout.Options{Out: a.stdout, Terminal: a.terminal})
+		return out, status.Sink{Kind: "stdout", Target: s.Stdout.State}, nil
+	case "discard":
+		encoder := worktable.New(worktable.Config{}.WithDefaults(), log)
+		out, err := discard.New(*s.Discard, discard.Options{Worktable: encoder.NewBatch})
+		return out, status.Sink{Kind: "discard", Target: s.Discard.State}, err
+	}
+	return nil, status.Sink{}, fmt.Errorf("sink %q: no such sink", s.Kind())
+}
+
+// newMapper makes the mapper of one session.
+func newMapper(l configs.Loaded, database string) func(catalog.Types, []catalog.Table) (*mapper.Mapper, error) {
+	return func(types catalog.Types, tables []catalog.Table) (*mapper.Mapper, error) {
+		return mapper.New(mapper.Config{Routes: l.Config.Routes}, mapper.Env{
+			Bridge: l.Config.Name, Database: database, Types: types, Tables: tables,
+		})
+	}
+}
+
+func pipelineConfig(c configs.Config) pipeline.Config {
+	return pipeline.Config{
+		Bridge: c.Name, Batch: pipeline.Batch(c.Batch), Memory: pipeline.Memory(c.Memory), OnError: pipeline.OnError(c.OnError),
+		TakeoverAfter: c.TakeoverAfter,
+	}
+}
+
+// bridge is everything that `walbridge run` runs.
+type bridge struct {
+	pipeline *pipeline.Pipeline
+	metrics  *prometheus.Registry
+	// closed is closed when the reader of the output has gone; nil for other sinks.
+	closed <-chan struct{}
+}
+
+// bridge wires a configuration up. Nothing is connected to yet.
+func (a *app) bridge(l configs.Loaded, log hclog.Logger, o runOptions) (*bridge, error) {
+	src, err := source(l, log)
+	if err != nil {
+		return nil, err
+	}
+	out, named, err := a.destination(l, log)
+	if err != nil {
+		return nil, err
+	}
+	registry := prometheus.NewRegistry()
+	cfg := pipelineConfig(l.Config)
+	cfg.ExitOnHalt = o.exitOnHalt
+	p, err := pipeline.New(cfg, pipeline.Stages{
+		Source: src, Sink: out, SinkStatus: named, Log: log.Named("pipeline"), Metrics: registry, Version: a.version,
+		Mapper: func(srv *replication.Server, types catalog.Types, tables []catalog.Table) (*mapper.Mapper, error) {
+			return newMapper(l, srv.Database)(types, tables)
+		},
+		Check: func(srv *replication.Server, tables []catalog.Table) []fault.Problem {
+			return preflight(l, src, srv, tables)
+		},
+	})
+	b := &bridge{pipeline: p, metrics: registry}
+	if lines, ok := out.(*stdout.Sink); ok {
+		b.closed = lines.OutputClosed()
+	}
+	return b, err
+}

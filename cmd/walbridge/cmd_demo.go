@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/walbridge/walbridge/internal/demo"
+)
+
+type demoOptions struct {
+	length time.Duration
+	rate   int
+}
+
+func (a *app) demoCommand() *cobra.Command {
+	var o demoOptions
+	cmd := &cobra.Command{
+		Use: "demo", Short: "Show the main job on this machine, without any set-up",
+		Long: `Start a throwaway PostgreSQL (one that is on this machine, else one that is downloaded
+once), an application with an outbox and a legacy table, and the bridge into a work
+table. The bridge is killed once in the middle with SIGKILL. At the end, the source and
+the work table are compared; the exit code is 1 when anything is off.`,
+		Example: "  walbridge demo --for 20s",
+		Args:    arguments(cobra.NoArgs),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context(), o) },
+	}
+	cmd.Flags().DurationVar(&o.length, "for", 0, "end after this time; with Ctrl-C without it")
+	cmd.Flags().IntVar(&o.rate, "rate", 200, "orders a second")
+	return cmd
+}
+
+func (a *app) demo(ctx context.Context, o demoOptions) error {
+	if o.length < 0 || o.rate < 1 || o.rate > 5000 {
+		return usageError{errors.New("--for must not be negative, and --rate lies between 1 and 5000")}
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	summary, err := demo.Run(ctx, demo.Config{
+		For: o.length, Rate: o.rate, Bridge: program, Out: a.stdout, Terminal: a.terminal, Fetching: a.fetching(),
+	})
+	if err != nil {
+		return err
+	}
+	if err := summary.Write(a.stdout); err != nil {
+		return err
+	}
+	if !summary.OK() {
+		return errChecked
+	}
+	return nil
+}
+
+// fetching shows the download of PostgreSQL.
+func (a *app) fetching() func(done, total int64) {
+	var bar *progressbar.ProgressBar
+	return func(done, total int64) {
+		if bar == nil {
+			bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(a.stderr), progressbar.OptionShowBytes(true),
+				progressbar.OptionSetDescription("downloading PostgreSQL, once"), progressbar.OptionThrottle(100*time.Millisecond),
+				progressbar.OptionOnCompletion(func() { fmt.Fprintln(a.stderr) }))
+		}
+		_ = bar.Set64(done) // a bar that cannot be drawn is no reason to stop
+	}
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/walbridge/walbridge/configs"
+	"github.com/walbridge/walbridge/internal/fault"
+	"github.com/walbridge/walbridge/internal/lsn"
+	"github.com/walbridge/walbridge/replication"
+	"github.com/walbridge/walbridge/sink/worktable"
+)
+
+func (a *app) doctorCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "doctor", Short: "Check configuration, source and destination before a start",
+		Long: `Look at the source and the destination and list everything that would stop the bridge
+or hurt the database: what is wrong, why it matters, and the statement that mends it.
+Nothing is changed. The exit code is 1 when something is wrong that would stop it.`,
+		Example: "  walbridge doctor\n  walbridge doctor --json",
+		Args:    arguments(cobra.NoArgs),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context()) },
+	}
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) doctor(ctx context.Context) error {
+	loaded, err := a.load()
+	if err != nil {
+		return err
+	}
+	found, read := sourceFindings(ctx, a, loaded)
+	found = append(found, sinkFindings(ctx, loaded, read)...)
+	bad := 0
+	for _, p := range found {
+		if !p.Warning {
+			bad++
+		}
+	}
+	if err := a.diagnosis(found, bad); err != nil {
+		return err
+	}
+	if bad > 0 {
+		return errChecked
+	}
+	return nil
+}
+
+func (a *app) diagnosis(found []fault.Problem, bad int) error {
+	if a.json {
+		return a.printJSON(map[string]any{"ok": bad == 0, "problems": found})
+	}
+	a.problems(a.stdout, found)
+	_, err := fmt.Fprintf(a.stdout, "%d errors, %d warnings\n", bad, len(found)-bad)
+	return err
+}
+
+// sourceFindings looks at the source; what keeps it from being looked at is the
+// finding then. It returns which database it is.
+func sourceFindings(ctx context.Context, a *app, l configs.Loaded) ([]fault.Problem, worktable.SourceOf) {
+	var read worktable.SourceOf
+	src, err := source(l, a.quiet())
+	if err != nil {
+		return problemsOf("source", err), read
+	}
+	srv, err := src.Inspect(ctx)
+	if err != nil {
+		return problemsOf("source", err), read
+	}
+	read = worktable.SourceOf{SystemID: srv.SystemID, Database: srv.Database, Publication: src.Publication()}
+	tables, err := src.Tables(ctx)
+	if err != nil {
+		return problemsOf("source", err), read
+	}
+	found := preflight(l, src, srv, tables)
+	return append(found, positionFindings(ctx, l, srv)...), read
+}
+
+// positionFindings says what a start would say of the stored position.
+func positionFindings(ctx context.Context, l configs.Loaded, srv *replication.Server) []fault.Problem {
+	at := lsn.Progress{}
+	if cfg, err := workTableConfig(l); err == nil {
+		latest, err := worktable.ReadLatest(ctx, cfg, l.Config.Name)
+		if err != nil {
+			return nil // the destination's own findings say it
+		}
+		at = latest.Progress
+	}
+	if at.Phase == lsn.PhaseNone && srv.Slot == nil {
+		return nil
+	}
+	_, err := replication.Reconcile(srv, at)
+	return problemsOf("position", err)
+}
+
+func sinkFindings(ctx context.Context, l configs.Loaded, read worktable.SourceOf) []fault.Problem {
+	cfg, err := workTableConfig(l)
+	if err != nil {
+		return nil // another sink, of which there is nothing to check
+	}
+	found, err := worktable.Check(ctx, cfg, read)
+	return append(found, problemsOf("sink", err)...)
+}
+
+// problemsOf makes findings of an error.
+func problemsOf(check string, err error) []fault.Problem {
+	var config *fault.ConfigError
+	var halt *fault.Halt
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &config):
+		return config.Problems
+	case errors.As(err, &halt):
+		p := fault.Problem{Check: halt.Rule, Where: check, What: halt.Error(), Why: halt.Why}
+		if len(halt.Ways) > 0 {
+			p.Fix = halt.Ways[0].Text
+		}
+		return []fault.Problem{p}
+	}
+	return []fault.Problem{{Check: check, Where: check, What: err.Error()}}
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/walbridge/walbridge/internal/catalog"
+	"github.com/walbridge/walbridge/internal/fault"
+	"github.com/walbridge/walbridge/mapper"
+)
+
+func (a *app) explainCommand() *cobra.Command {
+	var row string
+	cmd := &cobra.Command{
+		Use: "explain [schema.table ...]", Short: "Show what becomes of a table's rows",
+		Long: `Show which route takes a table, and what an inserted row becomes: kind, stream, key,
+type and payload, with a made-up row or the one given by --row. Without a table, all
+tables of the source are listed. Nothing is changed, and no slot is needed.`,
+		Example: `  walbridge explain
+  walbridge explain public.outbox --row '{"id":"1","aggregatetype":"order","aggregateid":"9182","type":"OrderPaid","payload":"{}"}'`,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.explain(cmd.Context(), args, row) },
+	}
+	cmd.Flags().StringVar(&row, "row", "", "the row, as a JSON object of columns and PostgreSQL's text of their values")
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) explain(ctx context.Context, names []string, rowText string) error {
+	row, err := parseRow(rowText)
+	if err != nil {
+		return err
+	}
+	loaded, err := a.load()
+	if err != nil {
+		return err
+	}
+	src, err := source(loaded, a.quiet())
+	if err != nil {
+		return err
+	}
+	tables, err := src.Tables(ctx)
+	if err != nil {
+		return err
+	}
+	types, err := src.Types(ctx)
+	if err != nil {
+		return err
+	}
+	m, err := newMapper(loaded, "")(types, tables)
+	if err != nil {
+		return err
+	}
+	chosen, err := choose(tables, names)
+	if err != nil {
+		return err
+	}
+	var all []mapper.Explanation
+	for i := range chosen {
+		if !ownTable(loaded, &chosen[i]) {
+			all = append(all, m.Explain(&chosen[i], row))
+		}
+	}
+	return a.showExplanations(all, len(names) > 0)
+}
+
+func parseRow(text string) (map[string]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var row map[string]string
+	if err := json.Unmarshal([]byte(text), &row); err != nil {
+		return nil, usageError{fmt.Errorf("--row is no JSON object of texts: %w", err)}
+	}
+	return row, nil
+}
+
+// choose picks the named tables; all without names.
+func choose(tables []catalog.Table, names []string) ([]catalog.Table, error) {
+	if len(names) == 0 {
+		return tables, nil
+	}
+	var chosen []catalog.Table
+	for _, name := range names {
+		i := indexOf(tables, name)
+		if i < 0 {
+			return nil, fault.Config(fault.Problem{Check: "table", Where: name, What: "the source has no such table", Fix: "tables are written schema.table; the source has " + someNames(tables)})
+		}
+		chosen = append(chosen, tables[i])
+	}
+	return chosen, nil
+}
+
+func indexOf(tables []catalog.Table, name string) int {
+	for i := range tables {
+		if tables[i].QualifiedName() == name {
+			return i
+		}
+	}
+	return -1
+}
+
+func (a *app) showExplanations(all []mapper.Explanation, whole bool) error {
+	if a.json {
+		return a.printJSON(all)
+	}
+	if !whole {
+		t := table.NewWriter()
+		t.SetOutputMirror(a.stdout)
+		t.AppendHeader(table.Row{"table", "route", "kind", "stream", "key", "note"})
+		for _, e := range all {
+			t.AppendRow(table.Row{e.Table, route(e), e.Kind, e.Stream, e.Key, e.Why})
+		}
+		t.Render()
+		return nil
+	}
+	w := bufio.NewWriter(a.stdout)
+	for _, e := range all {
+		fmt.Fprintf(w, "%s\n", e.Table)
+		for _, line := range []struct{ name, value string }{
+			{"route", route(e)}, {"not mapped", e.Why}, {"kind", e.Kind}, {"stream", e.Stream}, {"key", e.Key}, {"id", e.EventID},
+			{"type", e.Type}, {"envelope", e.Envelope}, {"headers", e.Headers}, {"payload", e.Payload}, {"note", strings.Join(e.Notes, "; ")},
+		} {
+			if line.value != "" {
+				fmt.Fprintf(w, "  %-10s  %s\n", line.name, line.value)
+			}
+		}
+	}
+	return w.Flush()
+}
+
+func route(e mapper.Explanation) string {
+	if e.Route < 0 {
+		return "none"
+	}
+	return fmt.Sprintf("routes[%d]", e.Route)
+}

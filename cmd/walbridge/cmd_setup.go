@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"github.com/walbridge/walbridge/configs"
+	"github.com/walbridge/walbridge/internal/catalog"
+	"github.com/walbridge/walbridge/internal/fault"
+	"github.com/walbridge/walbridge/internal/migrate"
+	"github.com/walbridge/walbridge/internal/secret"
+	"github.com/walbridge/walbridge/migrations"
+	"github.com/walbridge/walbridge/replication"
+	"github.com/walbridge/walbridge/sink/worktable"
+)
+
+type setupOptions struct {
+	print, slot bool
+	as, role    string
+}
+
+func (a *app) setupCommand() *cobra.Command {
+	var o setupOptions
+	cmd := &cobra.Command{
+		Use: "setup", Short: "Make the publication and the schema of the work table",
+		Long: `Make what the bridge needs: the publication in the source and the walbridge schema in
+the destination. It shows the difference first, changes nothing that is right already,
+and can be run again at any time. The replication slot is made by the first run, so
+that no WAL is kept for nobody; --slot makes it at once.`,
+		Example: "  walbridge setup --print\n  walbridge setup --as postgres://admin@db/shop",
+		Args:    arguments(cobra.NoArgs),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.setup(cmd.Context(), o) },
+	}
+	cmd.Flags().BoolVar(&o.print, "print", false, "print the SQL, with the GRANTs of the bridge's role, and do nothing")
+	cmd.Flags().StringVar(&o.as, "as", "", "connection string of an owner or administrator to do it as; never stored")
+	cmd.Flags().StringVar(&o.role, "role", "", "with --print: the role that the GRANTs are for; the one of the configuration without it")
+	cmd.Flags().BoolVar(&o.slot, "slot", false, "make the replication slot too, and store where it begins")
+	return cmd
+}
+
+// installation is what setup works with.
+type installation struct {
+	loaded configs.Loaded
+	source *replication.Source
+	plan   replication.PublicationPlan
+	want   []catalog.Table
+	inbox  bool // the source needs the inbox table
+}
+
+func (a *app) setup(ctx context.Context, o setupOptions) error {
+	loaded, err := a.load()
+	if err != nil {
+		return err
+	}
+	in, err := a.survey(ctx, loaded, o)
+	if err != nil {
+		return err
+	}
+	if o.print {
+		return a.printSetup(in, o)
+	}
+	if err := a.install(ctx, in, o); err != nil {
+		return err
+	}
+	if o.slot {
+		return a.makeSlot(ctx, loaded)
+	}
+	return nil
+}
+
+// survey looks at the source, as the administrator when one is given.
+func (a *app) survey(ctx context.Context, l configs.Loaded, o setupOptions) (*installation, error) {
+	as := l
+	if o.as != "" {
+		as.Config.Source.DSN = secret.DSN(o.as)
+		as.Config.Source.PasswordCommand = nil
+	}
+	src, err := source(as, a.quiet())
+	if err != nil {
+		return nil, err
+	}
+	in := &installation{loaded: l, source: src}
+	if in.inbox = hasInbox(l); in.inbox && !o.print {
+		if err := a.makeInbox(ctx, as); err != nil {
+			return nil, err
+		}
+	}
+	srv, err := src.Inspect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tables, err := src.Tables(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if in.want, err = routed(l, tables); err != nil {
+		return nil, err
+	}
+	if missing := unmatchedRoutes(l, tables); len(missing) > 0 && !o.print {
+		return nil, &fault.ConfigError{Problems: missing}
+	}
+	in.plan, err = src.PlanPublication(srv, in.want)
+	return in, err
+}
+
+func hasInbox(l configs.Loaded) bool {
+	for _, r := range l.Config.Routes {
+		if r.Inbox != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// makeInbox makes the inbox in the source's database, where applications use it.
+func (a *app) makeInbox(ctx context.Context, l configs.Loaded) error {
+	sql, err := migrations.InboxSQL(ownSchema(l))
+	if err != nil {
+		return err
+	}
+	dsn, err := l.Resolver.DSN(l.Config.Source.DSN)
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.Connect(ctx, dsn.Reveal())
+	if err != nil {
+		return fmt.Errorf("connect to the source: %s", secret.Redact(err.Error()))
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		return fmt.Errorf("make the inbox: %w", err)
+	}
+	return nil
+}
+
+// printSetup writes the SQL as scripts for psql, one for each database.
+func (a *app) printSetup(in *installation, o setupOptions) error {
+	var b strings.Builder
+	role := o.role
+	if role == "" {
+		role = roleOf(in.loaded)
+	}
+	b.WriteString("-- In the source's database, as the owner of the tables (or a superuser):\n")
+	if in.inbox {
+		sql, err := migrations.InboxSQL(ownSchema(in.loaded))
+		if err != nil {
+			return err
+		}
+		b.WriteString(sql + "\n")
+	}
+	for _, s := range in.plan.Statements {
+		b.WriteString(s + ";\n")
+	}
+	b.WriteString(replication.GrantsSQL(role))
+	if cfg, err := workTableConfig(in.loaded); err == nil {
+		sql, err := migrate.Print(migrate.Config{Schema: cfg.Schema, Lanes: cfg.Lanes}, 0, migrations.Version)
+		if err != nil {
+			return err
+		}
+		b.WriteString("\n-- In the work table's database, as whoever is to own the schema:\n" + sql + worktable.GrantsSQL(cfg.Schema, role))
+	}
+	_, err := fmt.Fprint(a.stdout, b.String())
+	return err
+}
+
+// roleOf is the role that the configuration connects as, for GRANTs.
+func roleOf(l configs.Loaded) string {
+	if cfg, err := pgx.ParseConfig(l.Config.Source.DSN.Reveal()); err == nil && cfg.User != "" {
+		return cfg.User
+	}
+	return "walbridge"
+}
+
+// install shows the difference and makes it.
+func (a *app) install(ctx context.Context, in *installation, o setupOptions) error {
+	name := in.loaded.Config.Source.Publication
+	switch {
+	case in.plan.Create:
+		fmt.Fprintf(a.stdout, "publication %s: made, with %s\n", name, listed(in.plan.Add))
+	case len(in.plan.Statements) == 0:
+		fmt.Fprintf(a.stdout, "publication %s: as it should be, %d tables\n", name, len(in.want))
+	default:
+		fmt.Fprintf(a.stdout, "publication %s: adding %s; removing %s\n", name, listed(in.plan.Add), listed(in.plan.Drop))
+	}
+	if err := in.source.ApplyPublication(ctx, in.plan); err != nil {
+		return err
+	}
+	if _, err := workTableConfig(in.loaded); err != nil {
+		return nil // nothing to make for another sink
+	}
+	cfg, err := a.migrateConfig(in.loaded, secret.DSN(o.as))
+	if err != nil {
+		return err
+	}
+	ran, err := migrate.Up(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	what := "as it should be"
+	if len(ran) > 0 {
+		what = fmt.Sprintf("brought to version %d", slices.Max(ran))
+	}
+	_, err = fmt.Fprintf(a.stdout, "schema %s: %s\n", cfg.Schema, what)
+	return err
+}
+
+// makeSlot does what the first run does before it streams.
+func (a *app) makeSlot(ctx context.Context, l configs.Loaded) error {
+	b, err := a.bridge(l, a.logger(l.Config.Log), runOptions{})
+	if err != nil {
+		return err
+	}
+	at, err := b.pipeline.Prepare(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.stdout, "slot %s: begins at %s\n", l.Config.Source.Slot, at)
+	return err
+}
+
+func listed(names []string) string {
+	if len(names) == 0 {
+		return "nothing"
+	}
+	return strings.Join(names, ", ")
+}

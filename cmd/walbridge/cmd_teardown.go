@@ -1,0 +1,64 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) teardownCommand() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use: "teardown", Short: "Drop the replication slot and the publication",
+		Long: `Drop the replication slot and the publication of the bridge in the source, after asking.
+What the slot still holds is not delivered any more. The work table is left as it is.
+The bridge must not be running.`,
+		Example: "  walbridge teardown --yes",
+		Args:    arguments(cobra.NoArgs),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.teardown(cmd.Context(), yes) },
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}
+
+func (a *app) teardown(ctx context.Context, yes bool) error {
+	loaded, err := a.load()
+	if err != nil {
+		return err
+	}
+	src, err := source(loaded, a.quiet())
+	if err != nil {
+		return err
+	}
+	srv, err := src.Inspect(ctx)
+	if err != nil {
+		return err
+	}
+	cfg := loaded.Config.Source
+	if srv.Slot != nil {
+		fmt.Fprintf(a.stdout, "slot %s: confirmed %s, %s of WAL after it are not delivered\n", cfg.Slot, srv.Slot.ConfirmedFlush, bytesText(srv.WALEnd.Sub(srv.Slot.ConfirmedFlush)))
+	}
+	if !yes && !a.agreed(fmt.Sprintf("Drop slot %s and publication %s?", cfg.Slot, cfg.Publication)) {
+		_, err := fmt.Fprintln(a.stdout, "nothing dropped")
+		return err
+	}
+	if err := src.DropSlot(ctx); err != nil {
+		return err
+	}
+	if err := src.DropPublication(ctx); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.stdout, "dropped slot %s and publication %s\n", cfg.Slot, cfg.Publication)
+	return err
+}
+
+// agreed asks a question; only a yes is one.
+func (a *app) agreed(question string) bool {
+	fmt.Fprintf(a.stdout, "%s [y/N] ", question)
+	line, err := bufio.NewReader(a.stdin).ReadString('\n')
+	answer := strings.ToLower(strings.TrimSpace(line))
+	return err == nil && (answer == "y" || answer == "yes")
+}

@@ -1,0 +1,171 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/walbridge/walbridge/internal/status"
+)
+
+// bridge is the program under demonstration, in a process of its own.
+type bridge struct {
+	program string
+	dir     string
+	config  string
+	url     string
+	cmd     *exec.Cmd
+	exited  chan struct{}
+}
+
+const configText = `name: demo
+source:
+  dsn: %[1]q
+routes:
+  - tables: [public.outbox]
+    outbox: {}
+  - tables: [public.*]
+    changes: {}
+sink:
+  worktable:
+    dsn: %[1]q
+http:
+  listen: %[2]q
+`
+
+// configure writes the configuration and sets the databases up by the same
+// commands that a user types.
+func (b *bridge) configure(ctx context.Context, dsn string) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		return err
+	}
+	b.url = "http://" + addr + "/"
+	b.config = filepath.Join(b.dir, "walbridge.yaml")
+	if err := os.WriteFile(b.config, fmt.Appendf(nil, configText, dsn, addr), 0o600); err != nil {
+		return err
+	}
+	setup := exec.CommandContext(ctx, b.program, "setup", "--config", b.config)
+	if out, err := setup.CombinedOutput(); err != nil {
+		return fmt.Errorf("walbridge setup: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// start runs the bridge and waits until it is ready.
+func (b *bridge) start(ctx context.Context) error {
+	out, err := os.OpenFile(filepath.Join(b.dir, "bridge.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	b.cmd = exec.Command(b.program, "run", "--config", b.config)
+	b.cmd.Stdout, b.cmd.Stderr = out, out
+	if err := b.cmd.Start(); err != nil {
+		return err
+	}
+	b.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		defer close(exited)
+		_ = cmd.Wait() // how it ended is in its log
+	}(b.cmd, b.exited)
+	return b.ready(ctx)
+}
+
+// readyWithin bounds a start.
+const readyWithin = 30 * time.Second
+
+func (b *bridge) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !b.status(ctx).Ready {
+		select {
+		case <-b.exited:
+			return fmt.Errorf("the bridge ended: %s", b.lastWords())
+		case <-ctx.Done():
+			return fmt.Errorf("the bridge is not ready: %w: %s", context.Cause(ctx), b.lastWords())
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+func (b *bridge) lastWords() string {
+	text, _ := os.ReadFile(filepath.Join(b.dir, "bridge.log"))
+	return string(text[max(0, len(text)-2000):])
+}
+
+// status asks the bridge; the zero value when it does not answer.
+func (b *bridge) status(ctx context.Context) status.Status {
+	var s status.Status
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url+"status", nil)
+	if err != nil {
+		return s
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return s
+	}
+	defer resp.Body.Close()
+	if json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&s) != nil {
+		return status.Status{}
+	}
+	return s
+}
+
+func (b *bridge) running() bool {
+	if b.cmd == nil {
+		return false
+	}
+	select {
+	case <-b.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// kill ends the bridge at once, as a crash would.
+func (b *bridge) kill() error {
+	if !b.running() {
+		return nil
+	}
+	if err := b.cmd.Process.Kill(); err != nil {
+		return fmt.Errorf("kill the bridge: %w", err)
+	}
+	<-b.exited
+	return nil
+}
+
+// stop asks the bridge to end.
+func (b *bridge) stop(ctx context.Context) error {
+	if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stop the bridge: %w", err)
+	}
+	select {
+	case <-b.exited:
+	case <-ctx.Done():
+		return fmt.Errorf("the bridge does not stop: %w", context.Cause(ctx))
+	}
+	if code := b.cmd.ProcessState.ExitCode(); code != 0 {
+		return fmt.Errorf("the bridge ended with exit code %d: %s", code, b.lastWords())
+	}
+	return nil
+}
