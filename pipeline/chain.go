@@ -110,6 +110,7 @@ func (c *chain) frame(ctx context.Context, f *replication.Frame) error {
 		}
 		return c.mark(ctx, f.End, f.ReplyRequested)
 	}
+	c.tally.read(max(int64(len(f.Data)), f.Size))
 	step, err := decodeFrame(c.decoder, f)
 	if err != nil {
 		return &decodeError{c.confirmed(), err}

@@ -237,7 +237,6 @@ func (p *Pipeline) stored(parcel *parcel, took time.Duration) {
 		p.metrics.batchBytes.Observe(float64(parcel.batch.Bytes()))
 		p.metrics.bytes.WithLabelValues("stored").Add(float64(parcel.batch.Bytes()))
 		p.totals.batches.Add(1)
-		p.totals.bytes.Add(int64(parcel.batch.Bytes()))
 	}
 	server := p.lag.serverNow(now)
 	for _, commit := range parcel.commits {

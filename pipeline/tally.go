@@ -29,7 +29,7 @@ type tally struct {
 	lastKey   streamKey
 	lastItem  *itemCount
 
-	txs, changed, mapped, events, records, letters int64
+	txs, changed, mapped, events, records, letters, bytes int64
 }
 
 type opCounts struct {
@@ -118,6 +118,9 @@ func (t *tally) stream(key streamKey) *itemCount {
 
 func (t *tally) transaction() { t.txs++ }
 
+// read counts a message's bytes.
+func (t *tally) read(n int64) { t.bytes += n }
+
 // flush passes on what was counted since the last time.
 func (t *tally) flush() {
 	for _, c := range t.relations {
@@ -135,11 +138,13 @@ func (t *tally) flush() {
 		}
 	}
 	t.metrics.transactions.Add(float64(t.txs))
+	t.metrics.bytes.WithLabelValues("received").Add(float64(t.bytes))
+	t.totals.bytes.Add(t.bytes)
 	t.totals.transactions.Add(t.txs)
 	t.totals.changes.Add(t.changed)
 	t.totals.skipped.Add(t.changed - t.mapped)
 	t.totals.events.Add(t.events)
 	t.totals.records.Add(t.records)
 	t.totals.deadLetters.Add(t.letters)
-	t.txs, t.changed, t.mapped, t.events, t.records, t.letters = 0, 0, 0, 0, 0, 0
+	t.txs, t.changed, t.mapped, t.events, t.records, t.letters, t.bytes = 0, 0, 0, 0, 0, 0, 0
 }

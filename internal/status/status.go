@@ -115,7 +115,7 @@ type Totals struct {
 	DeadLetters  int64 `json:"dead_letters"`
 	Skipped      int64 `json:"skipped"` // changes that no route took
 	Batches      int64 `json:"batches"`
-	Bytes        int64 `json:"bytes"`
+	Bytes        int64 `json:"bytes"` // of messages read from the server
 	Reconnects   int64 `json:"reconnects"`
 }
 

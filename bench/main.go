@@ -1,0 +1,97 @@
+// Command bench measures walbridge against what else reads a replication slot, on
+// real servers that it starts itself, and writes every single run to a file of
+// JSON lines.
+//
+//	make bench        the short set
+//	make bench-full   everything
+//
+// The rules it keeps: WAL is made first, with nobody consuming, and every run
+// reads a copy of the same slot, so that all contenders decode the same WAL; runs
+// of the contenders alternate; what is counted is counted at the destination, or,
+// where there is none, by the position that was made durable; processor time and
+// memory are the operating system's figures. It prints medians and ratios and
+// judges nothing.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"regexp"
+)
+
+type options struct {
+	full   bool
+	only   *regexp.Regexp
+	out    string
+	binary string
+	runs   int
+	scale  float64
+}
+
+func main() {
+	log.SetFlags(log.Ltime)
+	if err := run(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func parse() (options, error) {
+	var o options
+	only := flag.String("only", "", "regular expression of the measurements to make; all without it")
+	flag.BoolVar(&o.full, "full", false, "the full set: all workloads at full size, and the long measurements")
+	flag.StringVar(&o.out, "out", "", "file for the results, JSON lines; none without it")
+	flag.StringVar(&o.binary, "binary", "", "the walbridge to measure; built from this tree without it")
+	flag.IntVar(&o.runs, "runs", 5, "runs of each contender")
+	flag.Float64Var(&o.scale, "scale", 0, "size of the workloads; 1 is a million rows; 0.2 in the short set and 1 in the full one by default")
+	flag.Parse()
+	if o.scale == 0 {
+		o.scale = 0.2
+		if o.full {
+			o.scale = 1
+		}
+	}
+	re, err := regexp.Compile(*only)
+	o.only = re
+	return o, err
+}
+
+func run() error {
+	o, err := parse()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	b, err := newBench(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	for _, m := range []struct {
+		name string
+		full bool
+		f    func(context.Context) error
+	}{
+		{"drain", false, b.drain},
+		{"worktable", false, b.worktable},
+		{"latency", false, b.latency},
+		{"start", false, b.start},
+		{"idle", false, b.idle},
+		{"memory", false, b.memory},
+	} {
+		if m.full && !o.full || !o.only.MatchString(m.name) {
+			continue
+		}
+		log.Printf("measuring: %s", m.name)
+		if err := m.f(ctx); err != nil {
+			b.results.print(os.Stdout)
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+	b.results.print(os.Stdout)
+	return b.results.close()
+}
