@@ -150,6 +150,7 @@ func haltOf(e *fault.ConfigError) *fault.Halt {
 func (p *Pipeline) own(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	defer p.closeSink(ctx) // after the keeper, who would take its lock's end for a loss
 	locker, ok := p.stages.Sink.(sink.Locker)
 	if !ok {
 		return p.owned(ctx)
@@ -164,7 +165,6 @@ func (p *Pipeline) own(ctx context.Context) error {
 
 // owned opens the sink and runs one session after the other.
 func (p *Pipeline) owned(ctx context.Context) error {
-	defer p.closeSink(ctx)
 	if err := p.retry(ctx, p.openSink); err != nil {
 		return err
 	}

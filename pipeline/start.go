@@ -162,6 +162,7 @@ func numberingChanged(at lsn.Progress) *fault.Halt {
 func (p *Pipeline) Prepare(ctx context.Context) (lsn.LSN, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	defer p.closeSink(ctx)
 	if locker, ok := p.stages.Sink.(sink.Locker); ok {
 		keeper, err := p.lock(ctx, locker, cancel)
 		if err != nil {
@@ -169,7 +170,6 @@ func (p *Pipeline) Prepare(ctx context.Context) (lsn.LSN, error) {
 		}
 		defer keeper.release()
 	}
-	defer p.closeSink(ctx)
 	if err := p.openSink(ctx); err != nil {
 		return 0, err
 	}

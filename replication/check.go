@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -229,6 +230,7 @@ func (c *check) tables(tables, want []catalog.Table) {
 		if !t.Published && !wanted[t.OID] {
 			continue
 		}
+		c.published(t, wanted[t.OID])
 		if t.Unlogged {
 			c.warn(fault.Problem{Check: "unlogged", Where: t.QualifiedName(), What: "the table is unlogged, so its changes are in no WAL", Fix: "ALTER TABLE " + quoteQualified(t.Schema, t.Name) + " SET LOGGED"})
 			continue
@@ -243,6 +245,21 @@ func (c *check) tables(tables, want []catalog.Table) {
 		c.identityCovered(t)
 	}
 	c.partitions(tables)
+}
+
+// published compares the routes with the publication, both ways. A table that a
+// route takes and the publication lacks would be a gap that nobody sees.
+func (c *check) published(t *catalog.Table, wanted bool) {
+	switch {
+	case c.srv.Published == nil:
+		return // that the publication is missing says it for all tables
+	case wanted && !t.Published && !t.Unlogged:
+		c.add(fault.Problem{Check: "not-published", Where: t.QualifiedName(), What: "a route takes the table, and the publication " + strconv.Quote(c.srv.Publication) + " lacks it",
+			Why: "its changes are not sent, and what commits until it is published is never delivered", Fix: "walbridge setup"})
+	case !wanted && slices.Contains(c.srv.Published.Explicit, t.QualifiedName()):
+		c.warn(fault.Problem{Check: "not-routed", Where: t.QualifiedName(), What: "the publication has the table, and no route takes it",
+			Why: "its changes are sent and skipped", Fix: "walbridge setup, which removes it from the publication, or a route for it"})
+	}
 }
 
 // identityCovered finds column lists and row filters that make UPDATE and DELETE

@@ -98,6 +98,10 @@ func (a *app) survey(ctx context.Context, l configs.Loaded, o setupOptions) (*in
 	if err != nil {
 		return nil, err
 	}
+	if in.inbox && o.print && indexOf(tables, ownSchema(l)+".inbox") < 0 {
+		// what is printed makes it before the publication
+		tables = append(tables, catalog.Table{Schema: ownSchema(l), Name: "inbox", Kind: 'r', Identity: 'd', IdentityColumns: []string{"n"}})
+	}
 	if in.want, err = routed(l, tables); err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ Start with "walbridge demo", which needs nothing, or look at a database of your 
 with "walbridge peek".`,
 		Example: `  walbridge demo
   walbridge init --source postgres://me@db/shop > walbridge.yaml
-  walbridge doctor && walbridge setup && walbridge run`,
+  walbridge setup && walbridge doctor && walbridge run`,
 		SilenceUsage: true, SilenceErrors: true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		Version:           a.version,
