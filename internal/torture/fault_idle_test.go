@@ -1,0 +1,69 @@
+package torture_test
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/walbridge/walbridge/internal/pgtest"
+)
+
+// watchFor is how long a bridge is watched that should do nothing.
+func watchFor() time.Duration { return time.Duration(sized(6, 60)) * time.Second }
+
+// watch waits that long and returns how many rows of batch were written meanwhile.
+func (r *rig) watch(t *testing.T) int {
+	t.Helper()
+	before := r.writes(t)
+	timer := time.NewTimer(watchFor())
+	defer timer.Stop()
+	<-timer.C
+	return r.writes(t) - before
+}
+
+func (r *rig) writes(t *testing.T) int {
+	t.Helper()
+	n, err := strconv.Atoi(r.progress(t, "n"))
+	require.NoError(t, err)
+	return n
+}
+
+// An idle database does not keep the WAL of a busy sibling: the slot moves on,
+// though nothing is there to deliver, and few positions are written for it.
+func TestIdleDatabaseWithBusySibling(t *testing.T) {
+	t.Parallel()
+	source := pgtest.New(t)
+	r := newRig(t, source.DB(t), pgtest.Shared(t).DB(t))
+	sibling := source.DB(t)
+	r.setup(t)
+	r.start(t)
+	r.drain(t)
+	began, before := time.Now(), r.writes(t)
+	sibling.Exec(t, "CREATE TABLE busy (v text)")
+	goal := ""
+	pgtest.Eventually(t, 2*time.Minute, func() bool {
+		if goal == "" || time.Since(began) < watchFor() {
+			sibling.Exec(t, "INSERT INTO busy SELECT repeat('x', 1000) FROM generate_series(1, 3000)")
+			goal = sibling.One(t, "SELECT pg_current_wal_insert_lsn()::text")
+		}
+		sibling.Exec(t, "CHECKPOINT") // logs the running transactions, without which restart_lsn cannot move
+		return r.source.One(t, "SELECT (restart_lsn >= $2::text::pg_lsn)::text FROM pg_replication_slots WHERE slot_name = $1", r.slot(), goal) == "true"
+	}, "restart_lsn passes the sibling's WAL")
+	perMinute := float64(r.writes(t)-before) / max(time.Since(began).Minutes(), 1)
+	require.Less(t, perMinute, 10.0, "positions written per minute")
+}
+
+// With the sink in the source's database, what the bridge writes gives it nothing
+// to do.
+func TestSinkInTheSourceDatabaseFeedsNothing(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Shared(t).DB(t)
+	r := newRig(t, db, db)
+	r.setup(t)
+	r.start(t)
+	r.drain(t)
+	require.LessOrEqual(t, r.watch(t), 2, "positions written while nothing happens")
+	require.EqualValues(t, 2, r.prove(t).Items)
+}
