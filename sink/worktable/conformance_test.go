@@ -131,7 +131,9 @@ func holdTable(t testing.TB, db *pgtest.DB) (int, func()) {
 	return hold(t, db, sql...)
 }
 
-// stallCommits makes commits wait for a standby that does not exist.
+// stallCommits makes commits wait for a standby that does not exist. It returns
+// when that has come about: the checkpointer is who tells the others (syncrep.c,
+// SyncRepUpdateSyncStandbysDefined), some time after the reload.
 func stallCommits(t testing.TB, db *pgtest.DB) (release func()) {
 	set := func(value string) {
 		db.Exec(t, "ALTER SYSTEM SET synchronous_standby_names = '"+value+"'")
@@ -139,9 +141,30 @@ func stallCommits(t testing.TB, db *pgtest.DB) (release func()) {
 		pgtest.Eventually(t, within, func() bool { return db.One(t, "SHOW synchronous_standby_names") == value }, "synchronous_standby_names = %q", value)
 	}
 	set("nobody")
-	release = sync.OnceFunc(func() { set("") })
+	probed := make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer close(probed)
+		probe(ctx, db.DSN()+"&application_name=probe")
+	}()
+	pgtest.Eventually(t, within, func() bool {
+		return db.One(t, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'probe' AND wait_event = 'SyncRep'") == "1"
+	}, "a commit to wait")
+	release = sync.OnceFunc(func() { set(""); cancel(); <-probed })
 	t.Cleanup(release)
 	return release
+}
+
+// probe commits again and again until it stands still, and ends when ctx does.
+func probe(ctx context.Context, dsn string) {
+	conn, err := pgx.Connect(ctx, dsn)
+	for err == nil && ctx.Err() == nil {
+		_, err = conn.Exec(ctx, "SET synchronous_commit = on; SELECT pg_logical_emit_message(true, 'probe', '')", pgx.QueryExecModeSimpleProtocol)
+	}
+	if conn != nil {
+		_ = conn.Close(context.Background())
+		<-conn.PgConn().CleanupDone()
+	}
 }
 
 // save copies the tables aside; restore puts them back, as a failover to a standby
