@@ -32,8 +32,10 @@ type chain struct {
 	types func(ctx context.Context) error
 	// confirmed is what is durable, to know how far an idle mark is ahead.
 	confirmed func() lsn.LSN
-	now       func() time.Time
-	widen     xidWidener
+	// retained is how much WAL the server keeps for the slot; 0: unknown.
+	retained func() int64
+	now      func() time.Time
+	widen    xidWidener
 
 	// at is how far the stream has been read, whole transactions and idle marks:
 	// what everything put into parcels so far reaches.

@@ -90,7 +90,7 @@ func newRig(t require.TestingT, s *script, out sink.Sink, at lsn.Progress, batch
 	r.chain = &chain{
 		cfg: cfg, frames: s, decoder: decoder.New(decoder.Config{From: at.Position, Xid: at.Xid}), mapper: testMapper(t), handoff: h,
 		tally: newTally(m, &totals{}), letters: letters, types: func(context.Context) error { return nil },
-		confirmed: pos.Confirmed, now: time.Now, at: at, widen: xidWidener{last: 700},
+		confirmed: pos.Confirmed, retained: func() int64 { return 0 }, now: time.Now, at: at, widen: xidWidener{last: 700},
 	}
 	r.writer = &writer{
 		sink: out, source: sink.Source{Name: "shop", OnPoison: letters.refused}, handoff: h, positions: pos, backoff: &noWait{}, durable: at,
@@ -285,19 +285,22 @@ func TestIdleMarks(t *testing.T) {
 		ahead int
 		since time.Duration
 		reply bool
+		kept  int64
 		want  bool
 	}{
-		{"nothing passed", 0, time.Hour, true, false},
-		{"little passed", 1000, time.Minute, false, false},
-		{"little passed, long ago", 1000, idleAtLatest, false, true},
-		{"much passed, just now", idleBytes, idleEvery - 1, false, false},
-		{"much passed", idleBytes, idleEvery, false, true},
-		{"the server asks", 8, idleOnRequest, true, true},
-		{"the server asks again at once", 8, idleOnRequest - 1, true, false},
+		{"nothing passed", 0, time.Hour, true, 0, false},
+		{"little passed", 1000, time.Minute, false, 0, false},
+		{"little passed, long ago", 1000, idleAtLatest, false, 0, true},
+		{"little passed, much retained", 1000, idleEvery, false, idleBytes, true},
+		{"nothing passed, much retained", 0, idleEvery, false, idleBytes, false},
+		{"much passed, just now", idleBytes, idleEvery - 1, false, idleBytes, false},
+		{"much passed", idleBytes, idleEvery, false, 0, true},
+		{"the server asks", 8, idleOnRequest, true, 0, true},
+		{"the server asks again at once", 8, idleOnRequest - 1, true, 0, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			now := time.Now()
-			ch := &chain{confirmed: func() lsn.LSN { return 0x1000 }, now: clockAt(&now), lastPut: now.Add(-c.since)}
+			ch := &chain{confirmed: func() lsn.LSN { return 0x1000 }, retained: func() int64 { return c.kept }, now: clockAt(&now), lastPut: now.Add(-c.since)}
 			require.Equal(t, c.want, ch.worthStoring(0x1000+lsn.LSN(c.ahead), c.reply))
 		})
 	}

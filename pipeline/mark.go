@@ -11,7 +11,7 @@ import (
 // the source's cluster, and that WAL moves the next keepalive: a write for each
 // would go on for ever (13,953 writes in three seconds were seen after one row).
 const (
-	idleEvery    = 10 * time.Second // and only when at least idleBytes have passed
+	idleEvery    = 10 * time.Second // and only when at least idleBytes have passed, or are retained
 	idleBytes    = 16 << 20         // a WAL segment
 	idleAtLatest = 5 * time.Minute
 	// A server that shuts down waits until it is told that all it sent is flushed, and
@@ -55,7 +55,10 @@ func (c *chain) worthStoring(end lsn.LSN, replyRequested bool) bool {
 		return false
 	case replyRequested:
 		return since >= idleOnRequest
-	case ahead >= idleBytes:
+	case ahead >= idleBytes, c.retained() >= idleBytes:
+		// The server keeps WAL from a place that lags one acknowledgement behind: it moves
+		// to the one before last that it has offered (logical.c,
+		// LogicalIncreaseRestartDecodingForSlot). So a single mark does not let it go.
 		return since >= idleEvery
 	}
 	return since >= idleAtLatest

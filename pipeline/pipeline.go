@@ -79,9 +79,14 @@ func New(cfg Config, stages Stages) (*Pipeline, error) {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	p.metrics = m
-	p.letters = &letterbox{cfg: cfg.OnError, now: time.Now, count: func(reason string) { m.deadLetters.WithLabelValues(reason).Inc() }}
+	p.letters = &letterbox{cfg: cfg.OnError, now: time.Now, count: p.countLetter}
 	p.setState(status.StateStarting, "")
 	return p, nil
+}
+
+func (p *Pipeline) countLetter(reason string) {
+	p.metrics.deadLetters.WithLabelValues(reason).Inc()
+	p.totals.deadLetters.Add(1)
 }
 
 // Run runs the bridge until ctx ends, and returns nil then: what was taken has been

@@ -63,6 +63,7 @@ func (p *Pipeline) newSession(work context.Context, srv *replication.Server, m *
 		tally:     newTally(p.metrics, &p.totals),
 		letters:   p.letters,
 		confirmed: p.pos.Confirmed,
+		retained:  p.retained,
 		now:       time.Now,
 		widen:     xidWidener{last: srv.NextXid},
 		at:        p.durable,
@@ -203,6 +204,15 @@ func (s *session) reached() lsn.LSN {
 		return max(s.stream.Received(), s.p.pos.Confirmed())
 	}
 	return s.p.pos.Confirmed()
+}
+
+// retained is how much WAL the server keeps for the slot, by the newest sample.
+func (p *Pipeline) retained() int64 {
+	sample, fresh := p.lag.sample(time.Now())
+	if !fresh || sample.Slot == nil || sample.Slot.RestartLSN == 0 {
+		return 0
+	}
+	return sample.WAL.Sub(sample.Slot.RestartLSN)
 }
 
 // startFailed sorts an error of START_REPLICATION: a slot that a dead process's

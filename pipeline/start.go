@@ -32,6 +32,13 @@ func (p *Pipeline) attempt(ctx context.Context) error {
 		return fmt.Errorf("read the source's types: %w", err)
 	}
 	p.setServer(srv)
+	if p.durable.Phase == lsn.PhaseStreaming {
+		// What concerns a stored position is a halt, whatever else is wrong: a server that
+		// is the wrong one lacks the publication, too.
+		if _, err := replication.Reconcile(srv, p.durable); err != nil {
+			return err
+		}
+	}
 	if !p.started && p.stages.Check != nil {
 		if err := p.check(p.stages.Check(srv, tables)); err != nil {
 			return err

@@ -29,7 +29,7 @@ type tally struct {
 	lastKey   streamKey
 	lastItem  *itemCount
 
-	txs, changed, mapped, events, records, letters, bytes int64
+	txs, changed, mapped, events, records, bytes int64
 }
 
 type opCounts struct {
@@ -92,8 +92,6 @@ func (t *tally) items(items []mapper.Item) {
 			t.events++
 		case mapper.KindRecord:
 			t.records++
-		case mapper.KindDeadLetter:
-			t.letters++
 		}
 		key := streamKey{it.Kind, it.Stream}
 		if key != t.lastKey || t.lastItem == nil {
@@ -145,6 +143,5 @@ func (t *tally) flush() {
 	t.totals.skipped.Add(t.changed - t.mapped)
 	t.totals.events.Add(t.events)
 	t.totals.records.Add(t.records)
-	t.totals.deadLetters.Add(t.letters)
-	t.txs, t.changed, t.mapped, t.events, t.records, t.letters, t.bytes = 0, 0, 0, 0, 0, 0, 0
+	t.txs, t.changed, t.mapped, t.events, t.records, t.bytes = 0, 0, 0, 0, 0, 0
 }

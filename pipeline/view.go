@@ -69,7 +69,7 @@ func (p *Pipeline) Status() status.Status {
 	s := status.Status{
 		Bridge: p.cfg.Bridge, Version: p.stages.Version,
 		State: v.state, Since: v.since, Detail: v.detail, StartedAt: p.begun, At: now,
-		Ready:    v.state == status.StateStreaming,
+		Ready:    v.state == status.StateStreaming || v.state == status.StateWaiting,
 		Source:   sourceStatus(p.stages.Source, v.server),
 		Sink:     p.stages.SinkStatus,
 		Lags:     p.lag.chartPoints(),

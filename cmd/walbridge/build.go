@@ -5,6 +5,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/walbridge/walbridge/configs"
 	"github.com/walbridge/walbridge/internal/catalog"
@@ -92,6 +93,7 @@ func (a *app) bridge(l configs.Loaded, log hclog.Logger, o runOptions) (*bridge,
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	cfg := pipelineConfig(l.Config)
 	cfg.ExitOnHalt = o.exitOnHalt
 	p, err := pipeline.New(cfg, pipeline.Stages{

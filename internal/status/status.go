@@ -29,7 +29,9 @@ type Status struct {
 	At        time.Time `json:"at"`
 	// Detail says more of the state: whom it waits for, what the last error was and
 	// when the next try comes.
-	Detail string      `json:"detail,omitempty"`
+	Detail string `json:"detail,omitempty"`
+	// Ready: it streams, or it waits for another process of its name to go, which must
+	// not hold up a rollout.
 	Ready  bool        `json:"ready"`
 	Halt   *Halt       `json:"halt,omitempty"`
 	Source Source      `json:"source"`

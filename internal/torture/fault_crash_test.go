@@ -201,17 +201,17 @@ func TestTerminateUnderLoad(t *testing.T) {
 	rand := torture.Rand(s, 8)
 	r := sharedRig(t)
 	r.setup(t)
+	b := r.start(t) // the slot first: what commits before it is in no stream
 	l := r.startLoad(t, torture.Config{Seed: s, Rate: 150})
 	for range stops {
-		b := r.start(t)
 		moment(t, rand, 500*time.Millisecond)
 		require.NoError(t, b.Signal(syscall.SIGTERM))
 		require.Zero(t, b.WaitExit(t, 25*time.Second))
 		require.Equal(t, r.progress(t, "end_lsn"), r.source.One(t, "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1", r.slot()),
 			"the slot does not know what is stored")
 		require.Empty(t, r.inside(t), "it stopped inside a transaction")
+		b = r.start(t)
 	}
 	counts := l.stop(t)
-	r.start(t)
 	record(t, "terminate", s, r.prove(t), counts, "stops", stops)
 }

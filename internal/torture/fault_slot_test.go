@@ -34,6 +34,9 @@ func TestSlotMovedBehindOurBack(t *testing.T) {
 			require.NoError(t, b.Kill())
 			<-b.Done()
 			r.source.Exec(t, "INSERT INTO load.item (id) VALUES (1)")
+			pgtest.Eventually(t, startWithin, func() bool {
+				return r.source.One(t, "SELECT active::text FROM pg_replication_slots WHERE slot_name = $1", r.slot()) == "false"
+			}, "the walsender of the killed bridge ends")
 			for sql := range strings.SplitSeq(c.sql, "; ") {
 				r.source.Exec(t, sql, r.slot())
 			}

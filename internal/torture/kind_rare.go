@@ -3,6 +3,7 @@ package torture
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -28,6 +29,17 @@ func (w *writer) alter(ctx context.Context) error {
 	return w.exec(ctx, "UPDATE load.shape SET id = id")
 }
 
+// freshColumn is a name that no column has: a workload before this one may have used
+// the first ones.
+func (w *writer) freshColumn(taken []string) string {
+	for {
+		w.columnN++
+		if name := fmt.Sprintf("c%d_%d", w.id, w.columnN%1000); !slices.Contains(taken, name) {
+			return name
+		}
+	}
+}
+
 // alteration draws a change that the table's present columns allow.
 func (w *writer) alteration(ctx context.Context) (string, error) {
 	var extra []string
@@ -36,8 +48,7 @@ func (w *writer) alteration(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	w.columnN++
-	fresh := fmt.Sprintf("c%d_%d", w.id, w.columnN%1000)
+	fresh := w.freshColumn(extra)
 	if len(extra) == 0 || len(extra) < 4 && w.rand.IntN(3) == 0 {
 		definition := []string{"int", "text DEFAULT 'it''s'", "int NOT NULL DEFAULT 7", "numeric DEFAULT 1.50"}[w.rand.IntN(4)]
 		return "ALTER TABLE load.shape ADD COLUMN IF NOT EXISTS " + fresh + " " + definition, nil
