@@ -40,6 +40,7 @@ func middle(items []torture.Item, n int) bool {
 	return n > 0 && n+1 < len(items) && items[n-1].ID.Commit == items[n].ID.Commit && items[n+1].ID.Commit == items[n].ID.Commit
 }
 
+//arch:flat
 func tampers() []tamper {
 	return []tamper{
 		{"an insert is dropped", []string{torture.RuleRowLost, torture.RuleRowMissing, torture.RuleChanges}, func(items []torture.Item, n int) []torture.Item {

@@ -11,6 +11,8 @@ import (
 
 // What only the server's settings, its rights or the configuration can cure ends
 // the first start with exit code 2 and says what to do. It does not try again.
+//
+//arch:flat
 func TestFirstStartNamesWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -15,10 +15,6 @@ const SchemaName = "load"
 // OutboxTable is the outbox of the workload, with the default columns.
 const OutboxTable = SchemaName + ".outbox"
 
-// truthSchema holds what the checker compares the events with. It must not be
-// routed.
-const truthSchema = "load_truth"
-
 //go:embed schema.sql
 var schemaSQL string
 
