@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -74,7 +75,13 @@ func TestKill(t *testing.T) {
 // A paused process does not answer SIGTERM until it is resumed.
 func TestPause(t *testing.T) {
 	p := start(t, "sleep", "600")
+	onLinux(t)
 	require.NoError(t, p.Pause())
+	// SIGSTOP takes effect when the kernel delivers it; another signal may overtake it.
+	require.Eventually(t, func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
+		return err == nil && strings.Contains(string(stat), ") T ")
+	}, 10*time.Second, time.Millisecond)
 	require.NoError(t, p.Signal(syscall.SIGTERM))
 	select {
 	case <-p.Done():
