@@ -23,6 +23,8 @@ type parcel struct {
 	since time.Time
 	// open: the chain may take it back to add more, until the writer has it.
 	open bool
+	// bytes of the batch when it was put: its holder alone may ask the batch.
+	bytes int64
 }
 
 func (p *parcel) reset() {
@@ -100,10 +102,10 @@ func (h *handoff) get(ctx context.Context) (*parcel, error) {
 func (h *handoff) bytes() int64 {
 	var n int64
 	for _, p := range h.queue {
-		n += int64(p.batch.Bytes())
+		n += p.bytes
 	}
 	if h.writing != nil {
-		n += int64(h.writing.batch.Bytes())
+		n += h.writing.bytes
 	}
 	return n
 }
@@ -112,7 +114,7 @@ func (h *handoff) bytes() int64 {
 func (h *handoff) put(p *parcel, open bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	p.open = open
+	p.open, p.bytes = open, int64(p.batch.Bytes())
 	h.queue = append(h.queue, p)
 	h.wake()
 }
@@ -130,7 +132,7 @@ func (h *handoff) reclaim() *parcel {
 	return p
 }
 
-// release gives back a parcel that the chain took and will not hand over.
+// release gives back a parcel that its holder needs no more.
 func (h *handoff) release(p *parcel) {
 	p.reset()
 	h.mu.Lock()
@@ -157,12 +159,11 @@ func (h *handoff) take(ctx context.Context) (*parcel, error) {
 
 // done frees the parcel that take gave, which is durable now.
 func (h *handoff) done() {
-	h.writing.reset()
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.free = append(h.free, h.writing)
+	p := h.writing
 	h.writing = nil
-	h.wake()
+	h.mu.Unlock()
+	h.release(p)
 }
 
 // idle reports whether the writer has nothing to do.
