@@ -57,6 +57,8 @@ type Pipeline struct {
 	// started: a replication session has begun in this process. Before that, what only
 	// the configuration can cure ends the process.
 	started bool
+	// slotMade: this process has just made the slot, over a session that may still count.
+	slotMade bool
 	// failedKey and failed count messages that failed to decode in the same way.
 	failedKey string
 	failed    int

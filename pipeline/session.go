@@ -225,7 +225,17 @@ func (p *Pipeline) startFailed(ctx context.Context, err error) error {
 			p.log.Info("ended the walsender that an earlier session had left on the slot")
 		}
 	}
+	if p.slotMade && noFreeSender(err) {
+		p.slotMade = false
+		// not %w: the sender that made the slot may not have left yet, so it is worth a try
+		return fault.Transient(replication.ReasonBusy, fmt.Errorf("start replication: %s", err))
+	}
 	return fmt.Errorf("start replication: %w", err)
+}
+
+func noFreeSender(err error) bool {
+	var config *fault.ConfigError
+	return errors.As(err, &config) && len(config.Problems) == 1 && config.Problems[0].Check == "free-sender"
 }
 
 // streamFailed counts errors that come again at the same place: an error that the

@@ -115,6 +115,7 @@ func (p *Pipeline) firstStart(ctx context.Context, srv *replication.Server, deci
 	if err != nil {
 		return fmt.Errorf("create the replication slot: %w", err)
 	}
+	p.slotMade = true
 	p.log.Info("created the replication slot", "slot", srv.SlotName, "lsn", at)
 	fresh.Phase = lsn.PhaseStreaming
 	fresh.Position = lsn.Position{End: at}
