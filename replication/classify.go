@@ -79,8 +79,10 @@ func classifyServer(pg *pgconn.PgError, err error) error {
 			return walLevelTooLow(err)
 		}
 		return fault.Transient(ReasonSlotState, err) // lost, of another database, not logical: Reconcile says which
-	case "58P01": // undefined_file: "requested WAL segment … has already been removed"
-		return walRemoved(err)
+	case "58P01": // undefined_file
+		if pg.Routine == "WalSndSegmentOpen" { // "requested WAL segment … has already been removed"
+			return walRemoved(err)
+		}
 	case "42704": // undefined_object
 		if pg.Routine == "get_publication_oid" || strings.Contains(pg.Message, "publication") {
 			return publicationUndecodable(pg, err)

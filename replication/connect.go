@@ -43,9 +43,9 @@ func pinned(senderTimeout time.Duration) map[string]string {
 	}
 }
 
-// config makes the settings of one connection attempt. Files, environment and the
-// password command are read anew each time, since passwords rotate.
-func (s *Source) config(ctx context.Context, dsn secret.DSN) (*pgconn.Config, error) {
+// parse reads a connection string, with whatever it takes from files and the
+// environment.
+func (s *Source) parse(dsn secret.DSN) (*pgconn.Config, error) {
 	if s.cfg.Resolve != nil {
 		var err error
 		if dsn, err = s.cfg.Resolve(dsn); err != nil {
@@ -55,6 +55,25 @@ func (s *Source) config(ctx context.Context, dsn secret.DSN) (*pgconn.Config, er
 	cfg, err := pgconn.ParseConfig(dsn.Reveal())
 	if err != nil {
 		return nil, errors.New(oneLine(secret.Redact(err.Error())))
+	}
+	return cfg, nil
+}
+
+// replicationDSN is the connection string of replication connections, and the key
+// that it comes from.
+func (s *Source) replicationDSN() (secret.DSN, string) {
+	if s.cfg.ReplicationDSN == "" || s.cfg.ReplicationDSN == s.cfg.DSN {
+		return s.cfg.DSN, "source.dsn"
+	}
+	return s.cfg.ReplicationDSN, "source.replication_dsn"
+}
+
+// config makes the settings of one connection attempt. Files, environment and the
+// password command are read anew each time, since passwords rotate.
+func (s *Source) config(ctx context.Context, dsn secret.DSN) (*pgconn.Config, error) {
+	cfg, err := s.parse(dsn)
+	if err != nil {
+		return nil, err
 	}
 	if len(s.cfg.PasswordCommand) > 0 {
 		if cfg.Password, err = password(ctx, s.cfg.PasswordCommand, s.limits.password); err != nil {
@@ -88,10 +107,7 @@ func (s *Source) sql(ctx context.Context) (*pgconn.PgConn, error) {
 // replication opens a replication connection and returns the socket below it. Only
 // the simple protocol works on it.
 func (s *Source) replication(ctx context.Context) (*pgconn.PgConn, *socket, error) {
-	dsn, key := s.cfg.ReplicationDSN, "source.replication_dsn"
-	if dsn == "" || dsn == s.cfg.DSN {
-		dsn, key = s.cfg.DSN, "source.dsn"
-	}
+	dsn, key := s.replicationDSN()
 	cfg, err := s.config(ctx, dsn)
 	if err != nil {
 		return nil, nil, s.connectError(err, key)

@@ -24,9 +24,10 @@ func (s *Source) Inspect(ctx context.Context) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := s.config(ctx, s.cfg.ReplicationDSN)
+	dsn, key := s.replicationDSN()
+	cfg, err := s.parse(dsn)
 	if err != nil {
-		return nil, s.connectError(err, "source.replication_dsn")
+		return nil, s.connectError(err, key)
 	}
 	srv.TLSVerified = verified(cfg)
 	if err := s.identify(ctx, srv); err != nil {
@@ -213,12 +214,23 @@ func (s *Source) identify(ctx context.Context, srv *Server) error {
 	if srv.Timeline <= 1 {
 		return nil
 	}
-	row, err = oneRow(ctx, conn, fmt.Sprintf("TIMELINE_HISTORY %d", srv.Timeline), 2)
-	if err != nil {
-		return Classify(fmt.Errorf("read the history of timeline %d: %w", srv.Timeline, err))
-	}
-	srv.History, err = ParseTimelineHistory(string(row[1]))
+	srv.History, err = s.history(ctx, conn, srv.Timeline)
 	return err
+}
+
+// history reads a timeline's history. A server that has lost the file has none to
+// show: that matters only to a position on an older timeline, for which it is a halt.
+func (s *Source) history(ctx context.Context, conn *pgconn.PgConn, tli uint32) (TimelineHistory, error) {
+	row, err := oneRow(ctx, conn, fmt.Sprintf("TIMELINE_HISTORY %d", tli), 2)
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "58P01" {
+		s.log.Warn("the source server has no history of its timeline", "timeline", tli, "error", oneLine(pg.Message))
+		return nil, nil
+	}
+	if err != nil {
+		return nil, Classify(fmt.Errorf("read the history of timeline %d: %w", tli, err))
+	}
+	return ParseTimelineHistory(string(row[1]))
 }
 
 // identified takes the row of IDENTIFY_SYSTEM: systemid, timeline, xlogpos, dbname.

@@ -16,8 +16,9 @@ import "time"
 // through a few ways of reading, keeps the one that brings the most bytes a second,
 // and looks at one of the others now and then.
 //
-// All of that is for catch-up, when bytes come fast. Else each read follows the
-// last at once, and no latency is added.
+// All of that is for catch-up, when bytes come fast and the server never gets to the
+// end of what it has. Else each read follows the last at once, and no latency is
+// added.
 type pacer struct {
 	ways  []way
 	clamp func(bytes int) // offers a window; 0: the kernel's own. nil: cannot
@@ -120,6 +121,14 @@ func (p *pacer) judge(rate float64, now time.Time) {
 	}
 	p.rates[p.current] = rate
 	p.choose(now)
+}
+
+// caughtUp is told of each keepalive: a walsender sends one when it has sent all
+// that there is (walsender.c, WalSndWaitForWal). What comes now is news, however
+// much of it there is.
+func (p *pacer) caughtUp() {
+	p.start, p.counted = p.now(), time.Time{}
+	p.calm()
 }
 
 // calm goes back to reading at once.

@@ -94,6 +94,24 @@ func TestPacerIsEagerWhenCalm(t *testing.T) {
 	require.Equal(t, slept, l.slept)
 }
 
+// However fast bytes come: a server that keeps getting to the end of what it has is
+// not being caught up with.
+func TestPacerIsEagerWhenCaughtUp(t *testing.T) {
+	l, p := newLink(func(int, time.Duration) float64 { return 50 * mega })
+	for range 200 {
+		l.read(p, 10*time.Millisecond)
+		p.caughtUp()
+	}
+	require.Zero(t, l.slept)
+
+	l.rate = lazyIsBest
+	l.read(p, time.Second)
+	require.True(t, p.lazy)
+	p.caughtUp()
+	require.False(t, p.lazy)
+	require.Zero(t, l.window, "the window is the kernel's own again")
+}
+
 // A window smaller than twice what is in flight caps the rate of a long link: it is
 // not even tried.
 func TestPacerKeepsSmallWindowsFromLongLinks(t *testing.T) {

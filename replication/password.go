@@ -29,25 +29,26 @@ func password(ctx context.Context, argv []string, within time.Duration) (string,
 		err = context.Cause(ctx)
 	case out.over:
 		err = fmt.Errorf("it printed more than %d bytes", maxPassword)
-	case err == nil && len(strings.TrimRight(out.String(), "\r\n")) == 0:
+	case err == nil && strings.TrimRight(out.kept.String(), "\r\n") == "":
 		err = errors.New("it printed nothing")
 	}
 	if err != nil {
 		return "", fmt.Errorf("password command %s: %w", argv[0], err)
 	}
-	return strings.TrimRight(out.String(), "\r\n"), nil
+	return strings.TrimRight(out.kept.String(), "\r\n"), nil
 }
 
-// capped keeps the first maxPassword bytes and notes that there were more.
+// capped keeps the first maxPassword bytes and notes that there were more. The
+// buffer is no embedded one, whose ReadFrom would pass by Write.
 type capped struct {
-	bytes.Buffer
+	kept bytes.Buffer
 	over bool
 }
 
 func (c *capped) Write(p []byte) (int, error) {
-	if c.Len()+len(p) > maxPassword {
+	if c.kept.Len()+len(p) > maxPassword {
 		c.over = true
 		return len(p), nil
 	}
-	return c.Buffer.Write(p)
+	return c.kept.Write(p)
 }

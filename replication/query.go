@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -55,7 +56,7 @@ func (l *jsonLSN) UnmarshalText(b []byte) error {
 
 // onSQL runs f on an SQL connection of its own, within the time of one command.
 func (s *Source) onSQL(ctx context.Context, doing string, f func(context.Context, *pgconn.PgConn) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.limits.command, fmt.Errorf("%s: not done within %v", doing, s.limits.command))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.limits.command, fmt.Errorf("not done within %v", s.limits.command))
 	defer cancel()
 	conn, err := s.sql(ctx)
 	if err != nil {
@@ -63,6 +64,9 @@ func (s *Source) onSQL(ctx context.Context, doing string, f func(context.Context
 	}
 	defer closeConn(conn)
 	if err := f(ctx, conn); err != nil {
+		if cause := context.Cause(ctx); cause != nil && !errors.As(err, new(*pgconn.PgError)) {
+			err = cause
+		}
 		return Classify(fmt.Errorf("%s: %w", doing, err))
 	}
 	return nil

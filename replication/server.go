@@ -123,7 +123,7 @@ type Publication struct {
 	Delete    bool
 	Truncate  bool
 	ViaRoot   bool             // publish_via_partition_root
-	Tables    []PublishedTable // what is streamed, by pg_publication_tables
+	Tables    []PublishedTable // what is streamed (pg_publication_tables), and what is named
 	// Explicit are the tables that were named in FOR TABLE, as schema.name: those
 	// that ALTER PUBLICATION … DROP TABLE can take away.
 	Explicit []string

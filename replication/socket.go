@@ -17,7 +17,7 @@ type socket struct {
 	pacer  *pacer
 	silent time.Duration // without a byte for this long in a read: dead
 	probe  func()        // asks the server for a sign of life
-	lazy   bool          // a stream runs: all that is below counts
+	lazy   bool          // a stream runs: all that is below counts; written under mu
 
 	buf  []byte // for a layer that reads in small pieces
 	r, w int    // buf[r:w] is unread
@@ -31,7 +31,17 @@ const readAhead = 256 << 10
 
 // start turns pass-through into the stream's way of reading.
 func (s *socket) start(p *pacer, silent time.Duration, probe func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.pacer, s.silent, s.probe, s.lazy = p, silent, probe, true
+}
+
+// finish goes back to passing through: no deadline, and no interruption any more.
+func (s *socket) finish() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lazy = false
+	return s.Conn.SetReadDeadline(time.Time{})
 }
 
 // Read reads at least one byte, or returns ErrInterrupted, ErrSilent or the
@@ -105,6 +115,9 @@ func (s *socket) takeInterrupt() bool {
 func (s *socket) interrupt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.lazy {
+		return // the stream is being stopped
+	}
 	s.interrupted = true
 	_ = s.Conn.SetReadDeadline(time.Unix(1, 0)) // a closed connection's reads end by themselves
 }

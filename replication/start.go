@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -22,12 +23,7 @@ func (s *Source) Stream(ctx context.Context, sc StreamConfig) (*Stream, error) {
 	if sc.Confirmed == nil && !sc.Temporary {
 		return nil, errors.New("start stream: no function for the confirmed position")
 	}
-	if sc.MaxFrameBytes <= 0 {
-		sc.MaxFrameBytes = DefaultMaxFrameBytes
-	}
-	if sc.BufferBytes <= 0 {
-		sc.BufferBytes = DefaultBufferBytes
-	}
+	sc = sc.withDefaults()
 	ctx, cancel := context.WithTimeoutCause(ctx, s.limits.command, fmt.Errorf("not started within %v", s.limits.command))
 	defer cancel()
 	conn, sock, err := s.replication(ctx)
@@ -77,11 +73,19 @@ func (s *Source) takeOver(ctx context.Context, conn *pgconn.PgConn, sock *socket
 		_ = sock.Conn.Close()
 		return nil, fmt.Errorf("take over the connection: the driver holds %d bytes back", n)
 	}
-	st := &Stream{conn: h.Conn, socket: sock, log: s.log, pid: h.PID}
-	st.received.Store(uint64(sc.From))
-	st.in = newReader(h.Conn.Read, sc.BufferBytes, sc.MaxFrameBytes+xlogDataHeader)
-	st.report = newReporter(h.Conn, sc.From, sc.Confirmed, st.Received, s.limits.senderTime)
+	st := newStream(h.Conn, sock, sc, s.limits.senderTime, s.log)
+	st.pid = h.PID
 	return st, nil
+}
+
+// newStream makes a stream of a connection that nobody else uses. Its goroutine runs
+// from run on.
+func newStream(conn net.Conn, sock *socket, sc StreamConfig, senderTimeout time.Duration, log hclog.Logger) *Stream {
+	st := &Stream{conn: conn, socket: sock, log: log}
+	st.received.Store(uint64(sc.From))
+	st.in = newReader(conn.Read, sc.BufferBytes, sc.MaxFrameBytes+xlogDataHeader)
+	st.report = newReporter(conn, sc.From, sc.Confirmed, st.Received, senderTimeout)
+	return st
 }
 
 // begin sends the command and reads until the server is in copy mode. What follows

@@ -44,6 +44,16 @@ type StreamConfig struct {
 	Eager bool
 }
 
+func (sc StreamConfig) withDefaults() StreamConfig {
+	if sc.MaxFrameBytes <= 0 {
+		sc.MaxFrameBytes = DefaultMaxFrameBytes
+	}
+	if sc.BufferBytes <= 0 {
+		sc.BufferBytes = DefaultBufferBytes
+	}
+	return sc
+}
+
 // Stream is one replication session. Next, Ready, Stop and Close are for one
 // goroutine; Wake, Interrupt, Abort and the counters for any.
 type Stream struct {
@@ -62,7 +72,7 @@ type Stream struct {
 	bytes    atomic.Int64
 
 	causeMu sync.Mutex
-	cause   error // why Abort closed the connection
+	cause   error // the first reason to end the session; guarded by causeMu
 	closing sync.Once
 	notice  string // the last one, to log a repeated one once
 }
@@ -104,6 +114,9 @@ func (st *Stream) count(m message) {
 	if at := uint64(st.frame.End); at > st.received.Load() {
 		st.received.Store(at)
 	}
+	if st.frame.Keepalive {
+		st.socket.pacer.caughtUp()
+	}
 	if st.frame.ReplyRequested {
 		st.report.asked(st.frame.End)
 	}
@@ -138,18 +151,16 @@ func (st *Stream) Bytes() int64 { return st.bytes.Load() }
 // PID is the process id of the server's walsender.
 func (st *Stream) PID() uint32 { return st.pid }
 
-// fail ends the stream with err, or with what Abort was given.
+// fail ends the stream with err, or with what ended it before.
 func (st *Stream) fail(err error) error {
 	if errors.Is(err, ErrInterrupted) {
 		return ErrInterrupted
 	}
-	st.close()
+	st.Abort(err) // before the reporter finds the connection closed, and takes that for the cause
+	st.report.stop()
 	st.causeMu.Lock()
 	defer st.causeMu.Unlock()
-	if st.cause != nil {
-		err = st.cause
-	}
-	st.err = Classify(fmt.Errorf("read stream at %s: %w", st.Received(), err))
+	st.err = Classify(fmt.Errorf("read stream at %s: %w", st.Received(), st.cause))
 	return st.err
 }
 
@@ -224,8 +235,7 @@ var (
 )
 
 func (st *Stream) farewell() error {
-	st.socket.lazy = false
-	if err := st.socket.Conn.SetReadDeadline(time.Time{}); err != nil {
+	if err := st.socket.finish(); err != nil {
 		return err
 	}
 	if err := st.report.send(); err != nil {

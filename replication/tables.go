@@ -51,19 +51,19 @@ func publicationTables(ctx context.Context, conn *pgconn.PgConn, name string) (e
 	}
 	rows, err := rowsOf[row](ctx, conn, `
 WITH named AS (
-  SELECT n.nspname, c.relname, c.oid, pg_catalog.to_jsonb(pr)->>'prattrs' AS attrs, pg_catalog.to_jsonb(pr)->>'prqual' AS qual, pr.oid AS prid
+  SELECT n.nspname, c.relname, c.oid, pg_catalog.to_jsonb(pr)->'prattrs' AS attrs, pg_catalog.to_jsonb(pr)->>'prqual' AS qual
   FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_rel pr ON pr.prpubid = p.oid
   JOIN pg_catalog.pg_class c ON c.oid = pr.prrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   WHERE p.pubname = `+name+`
 ), streamed AS (
-  SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname = `+name+`
+  SELECT schemaname, tablename, pg_catalog.to_jsonb(pt)->>'rowfilter' AS filter FROM pg_catalog.pg_publication_tables pt WHERE pubname = `+name+`
 )
 SELECT pg_catalog.jsonb_build_object('Schema', coalesce(s.schemaname, m.nspname), 'Name', coalesce(s.tablename, m.relname),
-  'Named', m.oid IS NOT NULL, 'Streamed', s.tablename IS NOT NULL,
+  'Named', m.oid IS NOT NULL,
   'Columns', (SELECT pg_catalog.jsonb_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
-     WHERE a.attrelid = m.oid AND a.attnum::text = ANY (pg_catalog.string_to_array(m.attrs, ' '))),
-  'Filter', coalesce(CASE WHEN m.qual IS NOT NULL THEN pg_catalog.pg_get_expr(m.qual::pg_catalog.pg_node_tree, m.oid) END, ''),
-  'FilterColumns', (SELECT pg_catalog.jsonb_agg(DISTINCT a.attname) FROM pg_catalog.regexp_matches(m.qual, ':varattno (\d+)', 'g') v
+     WHERE a.attrelid = m.oid AND m.attrs @> pg_catalog.to_jsonb(a.attnum)),
+  'Filter', coalesce(s.filter, ''),
+  'FilterColumns', (SELECT pg_catalog.jsonb_agg(DISTINCT a.attname) FROM pg_catalog.regexp_matches(m.qual, ':varattno ([0-9]+)', 'g') v
      JOIN pg_catalog.pg_attribute a ON a.attrelid = m.oid AND a.attnum::text = v[1]))
 FROM streamed s FULL JOIN named m ON m.nspname = s.schemaname AND m.relname = s.tablename
 ORDER BY 1`)

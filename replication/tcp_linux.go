@@ -47,7 +47,7 @@ func roundTrip(c net.Conn) time.Duration {
 	control(c, func(fd int) error {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err == nil {
-			rtt = time.Duration(max(info.Rtt, info.Rcv_rtt)) * time.Microsecond
+			rtt = time.Duration(info.Min_rtt) * time.Microsecond
 		}
 		return err
 	})
