@@ -46,7 +46,7 @@ func TestLargeTransactionWithinTheMemoryLimit(t *testing.T) {
 	proven := r.prove(t)
 	require.EqualValues(t, rows+1, proven.Items)
 	requireMemoryBelow(t, b, 128<<20)
-	record(t, "large-transaction", seed(t), proven, torture.Counts{}, "rows", rows)
+	r.record(t, "large-transaction", seed(t), proven, torture.Counts{}, "rows", rows)
 }
 
 // requireMemoryBelow checks the most memory that the process has ever used. The

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/walbridge/walbridge/internal/embeddedpg"
@@ -34,35 +35,42 @@ func TestKillBridgeAtRandomPoints(t *testing.T) {
 		b = r.run(t) // the next kill may come before it streams
 	}
 	counts := l.stop(t)
-	record(t, "kill-bridge", s, r.prove(t), counts, "kills", kills)
+	r.record(t, "kill-bridge", s, r.prove(t), counts, "kills", kills)
 }
 
 // Kill the bridge in the middle of a transaction that is larger than many batches:
 // it goes on inside it, where it was.
 func TestKillBridgeInLargeTransaction(t *testing.T) {
 	t.Parallel()
+	const kills = 6
 	rows := sized(40_000, 1_000_000)
-	s := seed(t)
-	rand := torture.Rand(s, 2)
 	r := sharedRig(t)
+	r.slowSink(t)
 	r.extra = "batch: {max_items: " + strconv.Itoa(rows/40) + "}"
 	r.setup(t)
 	b := r.start(t)
 	r.insertItems(t, rows)
-	inside := 0
-	for range 6 {
-		at := r.inside(t)
-		moment(t, rand, 100*time.Millisecond)
+	at := ""
+	for range kills {
+		pgtest.Eventually(t, startWithin, func() bool { return r.inside(t) > at }, "the position moves on inside the transaction, beyond %q", at)
 		require.NoError(t, b.Kill())
 		<-b.Done()
-		if r.inside(t) != "" {
-			inside++
-		}
-		require.GreaterOrEqual(t, r.inside(t), at, "the position inside the transaction moved back")
-		b = r.start(t)
+		now := r.inside(t)
+		require.GreaterOrEqual(t, now, at, "the position inside the transaction moved back")
+		at = now
+		b = r.run(t)
 	}
-	t.Logf("%d kills inside the transaction", inside)
+	require.NotEmpty(t, at, "the last kill came after the transaction")
 	require.EqualValues(t, rows+1, r.prove(t).Items)
+}
+
+// slowSink puts a long line before the sink, so that a large transaction takes a
+// while.
+func (r *rig) slowSink(t *testing.T) {
+	t.Helper()
+	p := pgtest.NewProxy(t, r.sink.DSN())
+	p.Delay(2 * time.Millisecond)
+	r.sinkDSN = p.DSN(r.sink.DSN())
 }
 
 // inside is how far the position lies inside a transaction, as text that sorts;
@@ -85,9 +93,7 @@ func TestKillBridgeBetweenCommitAndReport(t *testing.T) {
 	proxy.MuteClient(true) // the server hears nothing from here on
 	r.source.Exec(t, "INSERT INTO load.item (id) SELECT generate_series(1, 500)")
 	r.drain(t)
-	confirmed := r.source.One(t, "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1", r.slot())
-	stored := r.progress(t, "end_lsn")
-	require.Less(t, mustLSN(t, confirmed), mustLSN(t, stored), "the server was told")
+	require.Less(t, r.slotConfirmed(t), mustLSN(t, r.progress(t, "end_lsn")), "the server was told")
 	require.NoError(t, b.Kill())
 	<-b.Done()
 	proxy.Heal()
@@ -100,6 +106,47 @@ func mustLSN(t *testing.T, text string) lsn.LSN {
 	l, err := lsn.Parse(text)
 	require.NoError(t, err)
 	return l
+}
+
+// slotConfirmed is what the server believes to be stored.
+func (r *rig) slotConfirmed(t *testing.T) lsn.LSN {
+	t.Helper()
+	return mustLSN(t, r.source.One(t, "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1", r.slot()))
+}
+
+// The commit record of a transaction begins exactly where that of the one before
+// ended, and the bridge is killed in between: its position equals the commit LSN of
+// what it does not have.
+func TestKillBridgeBetweenAdjacentCommits(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pgtest.New(t).DB(t), pgtest.Shared(t).DB(t)) // a source where nobody else writes WAL
+	r.setup(t)
+	b := r.start(t)
+	adjacent := 0
+	for id := 1; id <= 5 && adjacent == 0; id++ { // the server's own records may come in between
+		first, second := r.source.Conn(t), r.source.Conn(t)
+		for i, conn := range []*pgx.Conn{first, second} {
+			_, err := conn.Exec(t.Context(), "BEGIN; INSERT INTO load.reading (sensor) VALUES ('adjacent "+strconv.Itoa(2*id+i)+"')")
+			require.NoError(t, err)
+		}
+		before := r.progress(t, "last_tx_end")
+		_, err := first.Exec(t.Context(), "COMMIT")
+		require.NoError(t, err)
+		pgtest.Eventually(t, startWithin, func() bool { return r.progress(t, "last_tx_end") != before }, "the first is delivered")
+		require.NoError(t, b.Kill())
+		<-b.Done()
+		at := r.progress(t, "end_lsn")
+		_, err = second.Exec(t.Context(), "COMMIT")
+		require.NoError(t, err)
+		b = r.start(t)
+		r.drain(t)
+		commit := r.sink.One(t, "SELECT commit_lsn::text FROM walbridge.log WHERE payload::text LIKE '%adjacent "+strconv.Itoa(2*id+1)+"\"%'")
+		if commit == at {
+			adjacent++
+		}
+	}
+	require.Positive(t, adjacent, "no two commit records were neighbours")
+	r.prove(t)
 }
 
 // The source crashes again and again under load.
@@ -120,7 +167,7 @@ func TestCrashSource(t *testing.T) {
 		l.awaitCommits(t, 20)
 	}
 	counts := l.stop(t)
-	record(t, "crash-source", s, r.prove(t), counts, "crashes", crashes)
+	r.record(t, "crash-source", s, r.prove(t), counts, "crashes", crashes)
 }
 
 func stopServer(t *testing.T, s *embeddedpg.Server, mode embeddedpg.StopMode) {
@@ -189,7 +236,7 @@ func TestKillSink(t *testing.T) {
 		require.NoError(t, sink.Server().Restart(t.Context()))
 	}
 	counts := l.stop(t)
-	record(t, "kill-sink", s, r.prove(t), counts, "kills", kills)
+	r.record(t, "kill-sink", s, r.prove(t), counts, "kills", kills)
 	require.True(t, b.Running(), "the bridge outlives its sink")
 }
 
@@ -207,11 +254,10 @@ func TestTerminateUnderLoad(t *testing.T) {
 		moment(t, rand, 500*time.Millisecond)
 		require.NoError(t, b.Signal(syscall.SIGTERM))
 		require.Zero(t, b.WaitExit(t, 25*time.Second))
-		require.Equal(t, r.progress(t, "end_lsn"), r.source.One(t, "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1", r.slot()),
-			"the slot does not know what is stored")
+		require.Equal(t, mustLSN(t, r.progress(t, "end_lsn")), r.slotConfirmed(t), "the slot does not know what is stored")
 		require.Empty(t, r.inside(t), "it stopped inside a transaction")
 		b = r.start(t)
 	}
 	counts := l.stop(t)
-	record(t, "terminate", s, r.prove(t), counts, "stops", stops)
+	r.record(t, "terminate", s, r.prove(t), counts, "stops", stops)
 }

@@ -51,7 +51,7 @@ func TestBrokenNetwork(t *testing.T) {
 	counts := l.stop(t)
 	source.Heal()
 	sink.Heal()
-	record(t, "broken-network", s, r.prove(t), counts, "cuts", cuts)
+	r.record(t, "broken-network", s, r.prove(t), counts, "cuts", cuts)
 	require.True(t, b.Running())
 }
 
@@ -96,6 +96,7 @@ func TestStalledSinkKeepsTheConnection(t *testing.T) {
 	stalled := time.NewTimer(time.Duration(sized(11, 30)) * senderTimeout / 10)
 	defer stalled.Stop()
 	<-stalled.C
+	require.LessOrEqual(t, r.slotConfirmed(t), mustLSN(t, r.progress(t, "end_lsn")), "the server was told of what is not stored")
 	unlock()
 	counts := l.stop(t)
 	proven := r.prove(t)
@@ -103,7 +104,7 @@ func TestStalledSinkKeepsTheConnection(t *testing.T) {
 	st, ok := b.status()
 	require.True(t, ok)
 	require.Zero(t, st.Totals.Reconnects)
-	record(t, "stalled-sink", s, proven, counts, "timeouts", sized(1, 3))
+	r.record(t, "stalled-sink", s, proven, counts, "timeouts", sized(1, 3))
 }
 
 // The walsender is ended again and again while a large transaction is sent: each
@@ -112,18 +113,16 @@ func TestKillWalsenderInLargeTransaction(t *testing.T) {
 	t.Parallel()
 	rows, kills := sized(60_000, 2_000_000), sized(5, 40)
 	r := sharedRig(t)
+	r.slowSink(t)
 	r.extra = "batch: {max_items: " + strconv.Itoa(rows/60) + "}"
 	r.setup(t)
 	b := r.start(t)
 	r.insertItems(t, rows)
-	killed := 0
+	at, killed := "", 0
 	for range kills {
-		at := r.progress(t, "n")
-		pgtest.Eventually(t, startWithin, func() bool { return r.progress(t, "n") != at }, "the position moves")
+		pgtest.Eventually(t, startWithin, func() bool { return r.inside(t) > at }, "the position moves on inside the transaction, beyond %q", at)
+		at = r.inside(t)
 		killed += len(r.source.Query(t, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active", r.slot()))
-		if r.inside(t) == "" {
-			break // it was through before the last kill
-		}
 	}
 	require.Positive(t, killed)
 	require.EqualValues(t, rows+1, r.prove(t).Items)

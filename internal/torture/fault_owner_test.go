@@ -39,7 +39,7 @@ func TestStoppedOwnerIsFenced(t *testing.T) {
 		a.await(t, startWithin, status.StateStreaming)
 	}
 	counts := l.stop(t)
-	record(t, "stopped-owner", s, r.prove(t), counts, "pauses", sized(1, 5))
+	r.record(t, "stopped-owner", s, r.prove(t), counts, "pauses", sized(1, 5))
 }
 
 // A standby takes over at once when the owner lets go or is killed.

@@ -47,5 +47,5 @@ func TestKillBridgeToStdout(t *testing.T) {
 	require.NoError(t, c.End())
 	require.NoError(t, c.Compare(t.Context(), db.DSN(), r.name, r.publication()))
 	t.Logf("%d lines, %d repeated, %d torn", lines.After, c.Repeated, lines.Torn)
-	record(t, "kill-bridge-stdout", s, torture.Proven{Items: c.Items, Rows: c.Rows(r.name), Events: c.Events(r.name)}, counts, "kills", kills)
+	r.record(t, "kill-bridge-stdout", s, torture.Proven{Items: c.Items, Rows: c.Rows(r.name), Events: c.Events(r.name)}, counts, "kills", kills)
 }

@@ -2,6 +2,8 @@ package torture_test
 
 import (
 	"flag"
+	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/walbridge/walbridge/internal/pgtest"
@@ -14,7 +16,19 @@ var (
 	resultFlag = flag.String("torture.result", "", "file to which full runs add a line of JSON each")
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+// atOnce is how many tests run at a time. Most of them wait for something most of
+// the time, a time-out above all, so that the number of processors says little.
+const atOnce = 8
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) { // its default
+		if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
+			panic(err) // the value is a number
+		}
+	}
+	pgtest.Main(m)
+}
 
 // seed returns the seed of this test and prints it.
 func seed(t testing.TB) uint64 {

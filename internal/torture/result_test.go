@@ -12,7 +12,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/walbridge/walbridge/internal/pgtest"
 	"github.com/walbridge/walbridge/internal/torture"
 )
 
@@ -36,11 +35,11 @@ var results sync.Mutex
 
 // record logs what a fault came to and adds it to the file of results, when there
 // is one. name says what was repeated, and repeats how often.
-func record(t *testing.T, fault string, seed uint64, proven torture.Proven, counts torture.Counts, name string, repeats int) {
+func (r *rig) record(t *testing.T, fault string, seed uint64, proven torture.Proven, counts torture.Counts, name string, repeats int) {
 	t.Helper()
 	line, err := json.Marshal(result{
 		Fault: fault, At: time.Now().UTC().Truncate(time.Second), Commit: commit(), Seed: seed,
-		Versions: pgtest.Shared(t).Server().Install().Version, Go: runtime.Version(), Machine: machine(), CPUs: runtime.NumCPU(),
+		Versions: r.source.Cluster().Server().Install().Version, Go: runtime.Version(), Machine: machine(), CPUs: runtime.NumCPU(),
 		Repeats: map[string]int{name: repeats}, Workload: counts, Proven: proven,
 	})
 	require.NoError(t, err)

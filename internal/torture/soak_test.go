@@ -74,7 +74,7 @@ func TestSoak(t *testing.T) {
 	proven := r.prove(t)
 	last := b.usage(t)
 	t.Logf("after the first tenth %+v, at the end %+v", first, last)
-	record(t, "soak", s, proven, total, "faults", faults)
+	r.record(t, "soak", s, proven, total, "faults", faults)
 	if full() { // a short run has not settled after its first tenth
 		require.LessOrEqual(t, last.memory, first.memory*11/10+8<<20)
 	}
@@ -131,6 +131,6 @@ func TestEveryVersion(t *testing.T) {
 			b = r.start(t)
 		}
 		counts := l.stop(t)
-		record(t, "pg"+strconv.Itoa(c.Major()), s, r.prove(t), counts, "kills", sized(3, 20))
+		r.record(t, "pg"+strconv.Itoa(c.Major()), s, r.prove(t), counts, "kills", sized(3, 20))
 	})
 }

@@ -46,7 +46,7 @@ func TestFaultlessLogPasses(t *testing.T) {
 			t.Parallel()
 			db := install(t, pgtest.Shared(t))
 			ref := newReference(t, db, viaRoot)
-			counts := runUntil(t, torture.Config{DSN: db.DSN(), Seed: seed(t), LargeRows: 500}, 1500)
+			counts := runUntil(t, torture.Config{DSN: db.DSN(), Seed: seed(t), LargeRows: 500}, 700)
 			ref.read(t)
 			t.Logf("%+v, %d items", counts, len(ref.items))
 			c, err := check(ref.items)
