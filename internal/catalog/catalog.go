@@ -59,7 +59,7 @@ type Table struct {
 	Owner     string
 	Columns   []Column
 	EstRows   int64 // pg_class.reltuples; -1: never analysed
-	Bytes     int64 // pg_total_relation_size
+	Bytes     int64 // an estimate by pg_class, its indexes and TOAST with it
 	Published bool  // by the bridge's publication
 }
 
