@@ -161,7 +161,6 @@ func (a *app) dlqShow() *cobra.Command {
 			})
 		},
 	}
-	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -197,6 +196,10 @@ func (a *app) replay(ctx context.Context, l configs.Loaded, s *worktable.Store, 
 	}
 	var failed error
 	for _, id := range ids {
+		if err := ownLetter(ctx, s, id, l.Config.Name); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
 		done, err := s.Replay(ctx, id, remap, by, trial)
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("dead letter %d: %w", id, err))
@@ -263,7 +266,12 @@ func (a *app) dlqDiscard() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.withStore(cmd.Context(), func(_ configs.Loaded, s *worktable.Store) error {
+			return a.withStore(cmd.Context(), func(l configs.Loaded, s *worktable.Store) error {
+				for _, id := range ids {
+					if err := ownLetter(cmd.Context(), s, id, l.Config.Name); err != nil {
+						return err
+					}
+				}
 				n, err := s.Discard(cmd.Context(), ids, worktable.Operator{ToolVersion: a.version, Note: note})
 				if err != nil {
 					return err
@@ -275,6 +283,19 @@ func (a *app) dlqDiscard() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&note, "note", "", "why, for the operation table")
 	return cmd
+}
+
+// ownLetter refuses a dead letter of another bridge that shares the work table: it
+// would be mapped by the wrong routes.
+func ownLetter(ctx context.Context, s *worktable.Store, id int64, bridge string) error {
+	l, err := s.Show(ctx, id)
+	if err != nil {
+		return fmt.Errorf("dead letter %d: %w", id, err)
+	}
+	if l.Source != bridge {
+		return fmt.Errorf("dead letter %d is of the bridge %q, not of %q: use its configuration", id, l.Source, bridge)
+	}
+	return nil
 }
 
 func parseIDs(args []string) ([]int64, error) {

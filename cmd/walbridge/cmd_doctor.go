@@ -52,7 +52,7 @@ func (a *app) doctor(ctx context.Context) error {
 
 func (a *app) diagnosis(found []fault.Problem, bad int) error {
 	if a.json {
-		return a.printJSON(map[string]any{"ok": bad == 0, "problems": found})
+		return a.printJSON(map[string]any{"ok": bad == 0, "problems": redacted(found)})
 	}
 	a.problems(a.stdout, found)
 	_, err := fmt.Fprintf(a.stdout, "%d errors, %d warnings\n", bad, len(found)-bad)

@@ -26,7 +26,8 @@ func (a *app) initCommand() *cobra.Command {
 		Long: `Look at a database and write a commented configuration for it to standard output:
 outbox-shaped tables become an outbox route, all other tables a changes route, and
 tables without a key are left out with a word why. The password of the DSN is not
-written: put it into ~/.pgpass, or into the file as ${SOURCE_PASSWORD}.`,
+written: put it into ~/.pgpass, or into the environment as
+WALBRIDGE_PASSWORD.`,
 		Example: "  walbridge init --source postgres://me@db/shop > walbridge.yaml",
 		Args:    arguments(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.init(cmd.Context(), o) },

@@ -59,9 +59,7 @@ func (a *app) peek(ctx context.Context, patterns []string, o peekOptions) error 
 		return err
 	}
 	defer func() {
-		dropping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		if err := src.DropPublication(dropping); err != nil {
+		if err := dropPeek(ctx, src); err != nil {
 			fmt.Fprintf(a.stderr, "walbridge: the publication %s is left behind: %v\n", src.Publication(), err)
 		}
 	}()
@@ -78,6 +76,13 @@ func (a *app) peek(ctx context.Context, patterns []string, o peekOptions) error 
 	return pipeline.Peek(ctx, src, m, out, func() {
 		fmt.Fprintln(a.stderr, "showing what commits from now on; Ctrl-C ends it")
 	})
+}
+
+// dropPeek drops the publication, also when ctx has ended.
+func dropPeek(ctx context.Context, src *replication.Source) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return src.DropPublication(ctx)
 }
 
 // peekMapper publishes the tables that the patterns match and makes their mapper.
@@ -111,7 +116,11 @@ func (a *app) peekMapper(ctx context.Context, src *replication.Source, routes ma
 	if err != nil {
 		return nil, err
 	}
-	return m, src.ApplyPublication(ctx, plan)
+	if err := src.ApplyPublication(ctx, plan); err != nil {
+		// it may be there all the same
+		return nil, errors.Join(err, dropPeek(ctx, src))
+	}
+	return m, nil
 }
 
 // visible are the tables that match and can be published without harm.

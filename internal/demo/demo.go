@@ -129,7 +129,7 @@ func (d *demo) work(ctx context.Context) error {
 			d.view(time.Since(begun), true)
 			return err
 		case <-kill.C:
-			if err := d.killBridge(writing, time.Since(begun)); err != nil {
+			if err := d.killBridge(ctx, time.Since(begun)); err != nil {
 				stop()
 				<-wrote
 				return err
