@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/hashicorp/go-hclog"
@@ -56,6 +57,20 @@ func (a *app) destination(l configs.Loaded, log hclog.Logger) (sink.Sink, status
 		return out, status.Sink{Kind: "discard", Target: s.Discard.State}, err
 	}
 	return nil, status.Sink{}, fmt.Errorf("sink %q: no such sink", s.Kind())
+}
+
+// look reads what a mapper must know of a source.
+func look(ctx context.Context, src *replication.Source) (*replication.Server, catalog.Types, []catalog.Table, error) {
+	srv, err := src.Inspect(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	types, err := src.Types(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	tables, err := src.Tables(ctx)
+	return srv, types, tables, err
 }
 
 // newMapper makes the mapper of one session.

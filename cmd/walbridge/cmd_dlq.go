@@ -229,15 +229,7 @@ func (a *app) remap(ctx context.Context, l configs.Loaded) (worktable.Remap, err
 	if err != nil {
 		return nil, err
 	}
-	srv, err := src.Inspect(ctx)
-	if err != nil {
-		return nil, err
-	}
-	tables, err := src.Tables(ctx)
-	if err != nil {
-		return nil, err
-	}
-	types, err := src.Types(ctx)
+	srv, types, tables, err := look(ctx, src)
 	if err != nil {
 		return nil, err
 	}

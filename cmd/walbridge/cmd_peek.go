@@ -87,20 +87,12 @@ func dropPeek(ctx context.Context, src *replication.Source) error {
 
 // peekMapper publishes the tables that the patterns match and makes their mapper.
 func (a *app) peekMapper(ctx context.Context, src *replication.Source, routes mapper.Config) (*mapper.Mapper, error) {
-	srv, err := src.Inspect(ctx)
+	srv, types, tables, err := look(ctx, src)
 	if err != nil {
 		return nil, err
 	}
 	if srv.ReplicationErr != nil {
 		return nil, srv.ReplicationErr
-	}
-	tables, err := src.Tables(ctx)
-	if err != nil {
-		return nil, err
-	}
-	types, err := src.Types(ctx)
-	if err != nil {
-		return nil, err
 	}
 	m, err := mapper.New(routes, mapper.Env{Bridge: "peek", Database: srv.Database, Types: types, Tables: tables})
 	if err != nil {
