@@ -10,8 +10,8 @@ PG ?= $(if $(DEPS_MATRIX),14 15 16 17 18,15 18)
 # Further arguments of `go test`, such as -race or -run.
 TESTFLAGS ?=
 
-# Time for each fuzz target.
-FUZZTIME ?= 5s
+# For each fuzz target: a number of inputs (20000x) or a time (5m).
+FUZZTIME ?= 20000x
 
 # Run from its own module, so that it is no dependency of ours.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
