@@ -56,14 +56,19 @@ func TestIdleDatabaseWithBusySibling(t *testing.T) {
 }
 
 // With the sink in the source's database, what the bridge writes gives it nothing
-// to do.
+// to do: not on 14 either, which streams Begin and Commit of every transaction of the
+// database, the bridge's own among them.
 func TestSinkInTheSourceDatabaseFeedsNothing(t *testing.T) {
 	t.Parallel()
-	db := pgtest.Shared(t).DB(t)
-	r := newRig(t, db, db)
-	r.setup(t)
-	r.start(t)
-	r.drain(t)
-	require.LessOrEqual(t, r.watch(t), 2, "positions written while nothing happens")
-	require.EqualValues(t, 2, r.prove(t).Items)
+	pgtest.Matrix(t, func(t *testing.T, c *pgtest.Cluster) {
+		db := c.DB(t)
+		r := newRig(t, db, db)
+		r.setup(t)
+		r.start(t)
+		r.drain(t)
+		require.LessOrEqual(t, r.watch(t), 2, "positions written while nothing happens")
+		db.Exec(t, "INSERT INTO load.item (id) VALUES (1)")
+		require.LessOrEqual(t, r.watch(t), 2, "positions written after one row")
+		require.EqualValues(t, 3, r.prove(t).Items)
+	})
 }

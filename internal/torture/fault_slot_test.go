@@ -69,6 +69,24 @@ func TestSlotInvalidated(t *testing.T) {
 	b.awaitHalt(t, startWithin, "slot-lost")
 }
 
+// A slot that nobody used for longer than the server allows is given up at the next
+// checkpoint (18: idle_replication_slot_timeout); the bridge that comes back halts.
+func TestSlotIdleForTooLong(t *testing.T) {
+	t.Parallel()
+	source := pgtest.New(t, pgtest.Major(18), pgtest.Setting("idle_replication_slot_timeout", "1s"))
+	r := newRig(t, source.DB(t), pgtest.Shared(t).DB(t))
+	r.setup(t)
+	b := r.start(t)
+	r.drain(t)
+	require.Zero(t, b.Terminate(t, 25*time.Second))
+	r.source.Exec(t, "INSERT INTO load.item (id) VALUES (1)")
+	pgtest.Eventually(t, time.Minute, func() bool {
+		r.source.Exec(t, "CHECKPOINT")
+		return r.source.One(t, "SELECT coalesce(invalidation_reason, '') FROM pg_replication_slots WHERE slot_name = $1", r.slot()) == "idle_timeout"
+	}, "the server gives the slot up")
+	r.run(t).awaitHalt(t, startWithin, "slot-lost")
+}
+
 // A position that lies beyond the server's WAL would make the server skip what is
 // to come.
 func TestPositionFromTheFuture(t *testing.T) {

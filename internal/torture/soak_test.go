@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -56,7 +57,7 @@ func TestSoak(t *testing.T) {
 	r.setup(t)
 	b := r.start(t)
 	began := time.Now()
-	var first usage
+	var early, late []usage // in the second and third tenth, and in the last two
 	var total torture.Counts
 	faults := 0
 	for time.Since(began) < whole {
@@ -66,22 +67,43 @@ func TestSoak(t *testing.T) {
 		faults++
 		moment(t, rand, min(whole/20, 4*time.Second))
 		add(&total, l.stop(t))
-		t.Logf("after %v: %+v", time.Since(began).Truncate(time.Second), b.usage(t)) // whoever doubts the two ends sees the way
-		if first == (usage{}) && time.Since(began) > whole/10 {
-			r.drain(t)
-			first = b.usage(t)
+		now, age := b.usage(t), time.Since(began)
+		t.Logf("after %v: %+v", age.Truncate(time.Second), now) // whoever doubts the two ends sees the way
+		switch {
+		case age > whole*8/10:
+			late = append(late, now)
+		case len(early) == 0 || age > whole/10 && age < whole*3/10:
+			early = append(early, now)
 		}
 	}
 	proven := r.prove(t)
-	last := b.usage(t)
+	late = append(late, b.usage(t))
+	first, last := medians(early), medians(late)
 	t.Logf("after the first tenth %+v, at the end %+v", first, last)
 	r.record(t, "soak", s, proven, total, "faults", faults)
 	if full() { // a short run has not settled after its first tenth
-		const breath = 8 << 20 // by which the heap differs between two moments of its collector
-		require.LessOrEqual(t, last.memory, first.memory*11/10+breath)
+		require.LessOrEqual(t, last.memory, first.memory*11/10)
 	}
 	require.LessOrEqual(t, last.goroutines, first.goroutines+first.goroutines/10+2)
 	require.LessOrEqual(t, last.descriptors, first.descriptors+first.descriptors/10+2)
+}
+
+// medians are of each figure by itself: between two moments of its collector the
+// heap differs by more than what is asked for here.
+func medians(of []usage) usage {
+	middle := func(figure func(usage) int64) int64 {
+		all := make([]int64, len(of))
+		for i, u := range of {
+			all[i] = figure(u)
+		}
+		slices.Sort(all)
+		return all[len(all)/2]
+	}
+	return usage{
+		memory:      middle(func(u usage) int64 { return u.memory }),
+		goroutines:  int(middle(func(u usage) int64 { return int64(u.goroutines) })),
+		descriptors: int(middle(func(u usage) int64 { return int64(u.descriptors) })),
+	}
 }
 
 // disturb does one thing that a bridge has to live with and outlive.
