@@ -24,7 +24,7 @@ func stages() []string {
 // only tests need.
 func testHelpers() []string {
 	return []string{
-		"internal/pgtest/...", "internal/kafkatest/...", "internal/torture/...",
+		"internal/pgtest/...", "internal/kafkatest/...", "internal/browsertest/...", "internal/torture/...",
 		"sink/sinktest/...", "decoder/decodertest/...", "queue/queuetest/...", "workflow/workflowtest/...",
 	}
 }

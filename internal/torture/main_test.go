@@ -13,6 +13,7 @@ import (
 // The flags of this package's tests.
 var (
 	seedFlag   = flag.Uint64("seed", 0, "seed of the run; 0: "+torture.SeedVariable+", or a new one")
+	pictures   = flag.String("torture.pictures", "", "folder to which the pictures of the status page go that docs/img holds")
 	resultFlag = flag.String("torture.result", "", "file to which full runs add a line of JSON each")
 )
 
