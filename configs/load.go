@@ -47,6 +47,11 @@ func Load(path string, env Env) (Loaded, error) {
 	return loadText(file, text, env)
 }
 
+// Parse is Load of a text that stands in no file yet; file is what problems call it.
+func Parse(file string, text []byte, env Env) (Loaded, error) {
+	return loadText(file, text, env)
+}
+
 // loadText is Load without the file system but for the files of secrets; text is nil
 // when there is no file.
 func loadText(file string, text []byte, env Env) (Loaded, error) {

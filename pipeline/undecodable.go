@@ -61,7 +61,7 @@ func incompleteHalt(e *decoder.IncompleteTransactionError) *fault.Halt {
 		},
 		Ways: []fault.Way{
 			{Text: "If the server was replaced by an older copy or another standby, bring the right one back and start again.", Commands: []string{"walbridge run"}},
-			{Text: "Else start over under a new name, and reconcile what the destination holds of that transaction.", Commands: []string{"walbridge teardown", "walbridge setup", "walbridge run"}},
+			{Text: "Else start over under a new name (the old one stays halted), and reconcile what the destination holds of that transaction.", Commands: []string{"walbridge teardown", "walbridge setup", "walbridge run"}},
 		},
 		Err: e,
 	}

@@ -131,7 +131,7 @@ func sinkLostData(confirmed, got lsn.Progress) *fault.Halt {
 		},
 		Ways: []fault.Way{
 			{Text: "If the lost part can come back (the old primary, a newer backup), bring it back and start the bridge again.", Commands: []string{"walbridge run"}},
-			{Text: "Else start over under a new name, after emptying or reconciling what the destination holds: the changes between the two positions are not in the stream any more.", Commands: []string{"walbridge teardown", "walbridge setup", "walbridge run"}},
+			{Text: "Else start over under a new name (the old one stays halted), after emptying or reconciling what the destination holds: the changes between the two positions are not in the stream any more.", Commands: []string{"walbridge teardown", "walbridge setup", "walbridge run"}},
 		},
 	}
 }

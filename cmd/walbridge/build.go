@@ -47,14 +47,14 @@ func (a *app) destination(l configs.Loaded, log hclog.Logger) (sink.Sink, status
 	switch s.Kind() {
 	case "worktable":
 		cfg, err := workTableConfig(l)
-		return worktable.New(cfg, log.Named("sink")), status.Sink{Kind: "worktable", Target: s.Worktable.DSN.String()}, err
+		return worktable.New(cfg, log.Named("sink")), sinkOf(l), err
 	case "stdout":
 		out := stdout.New(*s.Stdout, stdout.Options{Out: a.stdout, Terminal: a.terminal})
-		return out, status.Sink{Kind: "stdout", Target: s.Stdout.State}, nil
+		return out, sinkOf(l), nil
 	case "discard":
 		encoder := worktable.New(worktable.Config{}.WithDefaults(), log)
 		out, err := discard.New(*s.Discard, discard.Options{Worktable: encoder.NewBatch})
-		return out, status.Sink{Kind: "discard", Target: s.Discard.State}, err
+		return out, sinkOf(l), err
 	}
 	return nil, status.Sink{}, fmt.Errorf("sink %q: no such sink", s.Kind())
 }

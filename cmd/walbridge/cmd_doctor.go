@@ -77,23 +77,31 @@ func sourceFindings(ctx context.Context, a *app, l configs.Loaded) ([]fault.Prob
 		return problemsOf("source", err), read
 	}
 	found := preflight(l, src, srv, tables)
-	return append(found, positionFindings(ctx, l, srv)...), read
+	return append(found, positionFindings(ctx, l, src, srv)...), read
 }
 
-// positionFindings says what a start would say of the stored position.
-func positionFindings(ctx context.Context, l configs.Loaded, srv *replication.Server) []fault.Problem {
-	at := lsn.Progress{}
-	if cfg, err := workTableConfig(l); err == nil {
-		latest, err := worktable.ReadLatest(ctx, cfg, l.Config.Name)
-		if err != nil {
-			return nil // the destination's own findings say it
-		}
-		at = latest.Progress
-	}
-	if at.Phase == lsn.PhaseNone && srv.Slot == nil {
+// positionFindings says what a start would say of the stored position. The position
+// of a bridge that runs moves on after srv was read, so the server's end of WAL is
+// read again before it is called too old.
+func positionFindings(ctx context.Context, l configs.Loaded, src *replication.Source, srv *replication.Server) []fault.Problem {
+	at, err := stored(ctx, l)
+	var halt *fault.Halt
+	switch {
+	case err != nil && l.Config.Sink.Worktable != nil && !errors.As(err, &halt):
+		return nil // the destination's own findings say it
+	case err != nil:
+		return problemsOf("position", err)
+	case at.Phase == lsn.PhaseNone && srv.Slot == nil:
 		return nil
 	}
-	_, err := replication.Reconcile(srv, at)
+	if at.Position.End > srv.WALEnd {
+		again, err := src.Inspect(ctx)
+		if err != nil {
+			return problemsOf("source", err)
+		}
+		srv.WALEnd = again.WALEnd
+	}
+	_, err = replication.Reconcile(srv, at)
 	return problemsOf("position", err)
 }
 

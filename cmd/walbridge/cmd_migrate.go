@@ -35,7 +35,7 @@ func (a *app) migrateCommand() *cobra.Command {
 	up.Flags().BoolVar(&print, "print", false, "print the SQL of all migrations and run nothing")
 	down := &cobra.Command{
 		Use: "down --to N", Short: "Take migrations back",
-		Long:    "Take back the migrations above N. 0 takes back everything: the schema and all that it holds is gone.",
+		Long:    "Take back the migrations above N. 0 takes back everything: the tables and all that they hold are gone; the schema stays, with the list of migrations.",
 		Example: "  walbridge migrate down --to 0 --print", Args: arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.migrate(cmd.Context(), print, migrations.Version, to, func(ctx context.Context, cfg migrate.Config) ([]int, error) {

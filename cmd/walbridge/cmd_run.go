@@ -75,7 +75,7 @@ func serve(ctx context.Context, b *bridge, web *statusweb.Server) error {
 		g.Go(func() error {
 			select {
 			case <-b.closed:
-				cancel(stdout.ErrOutputClosed)
+				cancel(fmt.Errorf("the reader of the standard output has gone; the next run goes on with what could not be written: %w", stdout.ErrOutputClosed))
 			case <-pages.Done():
 			}
 			return nil

@@ -86,7 +86,7 @@ func (a *app) survey(ctx context.Context, l configs.Loaded, o setupOptions) (*in
 	}
 	in := &installation{loaded: l, source: src}
 	if in.inbox = hasInbox(l); in.inbox && !o.print {
-		if err := a.makeInbox(ctx, as); err != nil {
+		if err := makeInbox(ctx, src, ownSchema(l)); err != nil {
 			return nil, err
 		}
 	}
@@ -122,24 +122,12 @@ func hasInbox(l configs.Loaded) bool {
 }
 
 // makeInbox makes the inbox in the source's database, where applications use it.
-func (a *app) makeInbox(ctx context.Context, l configs.Loaded) error {
-	sql, err := migrations.InboxSQL(ownSchema(l))
+func makeInbox(ctx context.Context, src *replication.Source, schema string) error {
+	sql, err := migrations.InboxSQL(schema)
 	if err != nil {
 		return err
 	}
-	dsn, err := l.Resolver.DSN(l.Config.Source.DSN)
-	if err != nil {
-		return err
-	}
-	conn, err := pgx.Connect(ctx, dsn.Reveal())
-	if err != nil {
-		return fmt.Errorf("connect to the source: %s", secret.Redact(err.Error()))
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := conn.Exec(ctx, sql); err != nil {
-		return fmt.Errorf("make the inbox: %w", err)
-	}
-	return nil
+	return src.Exec(ctx, "make the inbox", sql)
 }
 
 // printSetup writes the SQL as scripts for psql, one for each database.

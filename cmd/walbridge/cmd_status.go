@@ -14,9 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/walbridge/walbridge/configs"
+	"github.com/walbridge/walbridge/internal/lsn"
 	"github.com/walbridge/walbridge/internal/status"
 	"github.com/walbridge/walbridge/replication"
-	"github.com/walbridge/walbridge/sink/worktable"
 )
 
 type statusOptions struct {
@@ -29,8 +29,8 @@ func (a *app) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status", Short: "Show positions, lag, slot health and halts",
 		Long: `Show the state of the bridge: positions, lag, slot health, rates, and a halt with its
-ways out. It asks the running bridge (http.listen); when none answers, it looks into
-the databases. The exit code is 1 when the bridge is not ready.`,
+ways out. It asks the running bridge (http.listen); when none of this name answers, it
+looks into the databases. The exit code is 1 when the bridge is not ready.`,
 		Example: "  walbridge status --watch\n  walbridge status --json",
 		Args:    arguments(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context(), o) },
@@ -70,11 +70,9 @@ func (a *app) status(ctx context.Context, o statusOptions) error {
 }
 
 func (a *app) statusOnce(ctx context.Context, l configs.Loaded) error {
-	s, err := runningStatus(ctx, l.Config.HTTP.Listen)
+	s, err := a.currentStatus(ctx, l)
 	if err != nil {
-		if s, err = a.storedStatus(ctx, l); err != nil {
-			return err
-		}
+		return err
 	}
 	if a.json {
 		err = a.printJSON(s)
@@ -85,6 +83,25 @@ func (a *app) statusOnce(ctx context.Context, l configs.Loaded) error {
 		return errChecked
 	}
 	return err
+}
+
+// currentStatus asks the running bridge of the configuration's name, and the
+// databases when there is none.
+func (a *app) currentStatus(ctx context.Context, l configs.Loaded) (status.Status, error) {
+	listen, name := l.Config.HTTP.Listen, l.Config.Name
+	s, err := runningStatus(ctx, listen)
+	detail := "no bridge answers at " + listen
+	switch {
+	case err == nil && s.Bridge == name:
+		return s, nil
+	case err == nil:
+		detail = fmt.Sprintf("another bridge, %q, answers at %s; %q does not: give each an http.listen of its own", s.Bridge, listen, name)
+	}
+	if s, err = a.storedStatus(ctx, l); err != nil {
+		return s, fmt.Errorf("%s; look into the databases: %w", detail, err)
+	}
+	s.Detail = detail
+	return s, nil
 }
 
 // statusWithin bounds a question to a running bridge, which answers from memory.
@@ -114,7 +131,13 @@ func runningStatus(ctx context.Context, listen string) (status.Status, error) {
 	if resp.StatusCode != http.StatusOK {
 		return s, fmt.Errorf("ask the running bridge: %s", resp.Status)
 	}
-	return s, json.NewDecoder(io.LimitReader(resp.Body, 8<<20)).Decode(&s)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 8<<20)).Decode(&s); err != nil {
+		return s, fmt.Errorf("ask the running bridge: %w", err)
+	}
+	if s.Bridge == "" {
+		return s, errors.New("what answers is no bridge")
+	}
+	return s, nil
 }
 
 // storedStatus is what the databases know of a bridge that does not run.
@@ -122,8 +145,8 @@ func (a *app) storedStatus(ctx context.Context, l configs.Loaded) (status.Status
 	now := time.Now()
 	s := status.Status{
 		Bridge: l.Config.Name, Version: a.version, State: status.StateStopped, At: now,
-		Detail: "no bridge answers at " + l.Config.HTTP.Listen,
 		Source: status.Source{DSN: l.Config.Source.DSN.String(), Slot: l.Config.Source.Slot, Publication: l.Config.Source.Publication},
+		Sink:   sinkOf(l),
 	}
 	src, err := source(l, a.quiet())
 	if err != nil {
@@ -145,18 +168,13 @@ func (a *app) storedStatus(ctx context.Context, l configs.Loaded) (status.Status
 	return s, storedPosition(ctx, l, srv, &s)
 }
 
-// storedPosition adds what a work table holds.
+// storedPosition adds what the destination holds.
 func storedPosition(ctx context.Context, l configs.Loaded, srv *replication.Server, s *status.Status) error {
-	cfg, err := workTableConfig(l)
-	if err != nil {
-		return nil // a sink whose position is in a file of the machine that runs it
-	}
-	s.Sink = status.Sink{Kind: "worktable", Target: cfg.DSN.String()}
-	latest, err := worktable.ReadLatest(ctx, cfg, l.Config.Name)
-	if err != nil {
+	progress, err := stored(ctx, l)
+	if err != nil || progress.Phase != lsn.PhaseStreaming {
 		return err
 	}
-	at := latest.Progress.Position.End
+	at := progress.Position.End
 	s.LSN.Confirmed = at.String()
 	behind := max(0, srv.WALEnd.Sub(at))
 	s.Lag.ConfirmedBytes = &behind

@@ -14,8 +14,9 @@ func (a *app) teardownCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "teardown", Short: "Drop the replication slot and the publication",
 		Long: `Drop the replication slot and the publication of the bridge in the source, after asking.
-What the slot still holds is not delivered any more. The work table is left as it is.
-The bridge must not be running.`,
+What the slot still holds is not delivered any more. The work table is left as it is,
+the position too, so that this name halts when it is started again: start over under
+another name. The bridge must not be running.`,
 		Example: "  walbridge teardown --yes",
 		Args:    arguments(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.teardown(cmd.Context(), yes) },
@@ -51,7 +52,8 @@ func (a *app) teardown(ctx context.Context, yes bool) error {
 	if err := src.DropPublication(ctx); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.stdout, "dropped slot %s and publication %s\n", cfg.Slot, cfg.Publication)
+	_, err = fmt.Fprintf(a.stdout, "dropped slot %s and publication %s\nIf %q has delivered anything, its position stays at the destination: started again, it halts. To start over, give the bridge another name.\n",
+		cfg.Slot, cfg.Publication, loaded.Config.Name)
 	return err
 }
 

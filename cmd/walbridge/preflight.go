@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/walbridge/walbridge/configs"
@@ -50,8 +51,23 @@ func preflight(l configs.Loaded, src *replication.Source, srv *replication.Serve
 	if err != nil {
 		return []fault.Problem{{Check: "routes", Where: "routes", What: err.Error()}}
 	}
-	all := src.Check(srv, tables, want, ownSchema(l))
+	all := once(src.Check(srv, tables, want, ownSchema(l)))
 	return append(all, unmatchedRoutes(l, tables)...)
+}
+
+// once leaves out errors that say again what one before them has said: that a refused
+// connection and the server's own numbers find the same, say.
+func once(all []fault.Problem) []fault.Problem {
+	var kept []fault.Problem
+	for _, p := range all {
+		again := slices.ContainsFunc(kept, func(k fault.Problem) bool {
+			return !k.Warning && k.Check == p.Check && k.Where == p.Where && k.Fix == p.Fix
+		})
+		if p.Warning || !again {
+			kept = append(kept, p)
+		}
+	}
+	return kept
 }
 
 // unmatchedRoutes finds routes that take no table: nothing would ever come of them,

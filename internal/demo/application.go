@@ -21,6 +21,8 @@ type application struct {
 	orders atomic.Int64
 	// events and records count what was committed and has to arrive.
 	events, records atomic.Int64
+	// last is the id of the event that committed last. Only run's goroutine changes it.
+	last string
 }
 
 const appSchema = `
@@ -29,6 +31,9 @@ CREATE TABLE outbox (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), aggregatetyp
 CREATE TABLE legacy_customers (no bigint PRIMARY KEY, name text NOT NULL, credit numeric(12,2) NOT NULL DEFAULT 0);
 INSERT INTO legacy_customers SELECT i, 'customer ' || i FROM generate_series(1, 500) i;
 `
+
+// customers is how many rows the legacy table has.
+const customers = 500
 
 func newApplication(ctx context.Context, dsn string, rate int) (*application, error) {
 	pool, err := pgxpool.New(ctx, dsn)
@@ -67,12 +72,13 @@ func (a *application) run(ctx context.Context) error {
 func (a *application) order(ctx context.Context) error {
 	refused := rand.IntN(10) == 0
 	var id int64
+	var last string
 	err := pgx.BeginFunc(ctx, a.pool, func(tx pgx.Tx) error {
-		err := tx.QueryRow(ctx, "INSERT INTO orders (customer, status, total) VALUES ($1, 'placed', $2) RETURNING id", 1+rand.IntN(500), rand.IntN(10000)).Scan(&id)
+		err := tx.QueryRow(ctx, "INSERT INTO orders (customer, status, total) VALUES ($1, 'placed', $2) RETURNING id", 1+rand.IntN(customers), rand.IntN(10000)).Scan(&id)
 		if err != nil {
 			return err
 		}
-		if err := event(ctx, tx, id, "OrderPlaced"); err != nil {
+		if last, err = event(ctx, tx, id, "OrderPlaced"); err != nil {
 			return err
 		}
 		if refused {
@@ -87,8 +93,7 @@ func (a *application) order(ctx context.Context) error {
 		return err
 	}
 	a.orders.Add(1)
-	a.events.Add(1)
-	a.records.Add(1)
+	a.committed(last, 1)
 	return a.pay(ctx, id)
 }
 
@@ -96,45 +101,59 @@ var errRefused = errors.New("refused")
 
 // pay moves the order on and charges the legacy table's customer.
 func (a *application) pay(ctx context.Context, id int64) error {
-	err := pgx.BeginFunc(ctx, a.pool, func(tx pgx.Tx) error {
+	var last string
+	err := pgx.BeginFunc(ctx, a.pool, func(tx pgx.Tx) (err error) {
 		if _, err := tx.Exec(ctx, "UPDATE orders SET status = 'paid', updated_at = now() WHERE id = $1", id); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, "UPDATE legacy_customers SET credit = credit + 1 WHERE no = (SELECT customer FROM orders WHERE id = $1)", id); err != nil {
 			return err
 		}
-		return event(ctx, tx, id, "OrderPaid")
+		last, err = event(ctx, tx, id, "OrderPaid")
+		return err
 	})
 	if err == nil {
-		a.events.Add(1)
-		a.records.Add(2)
+		a.committed(last, 2)
 	}
 	return err
 }
 
-func event(ctx context.Context, tx pgx.Tx, order int64, typ string) error {
-	_, err := tx.Exec(ctx, "INSERT INTO outbox (aggregatetype, aggregateid, type, payload) VALUES ('order', $1, $2, jsonb_build_object('order', $3::bigint))",
-		fmt.Sprint(order), typ, order)
-	return err
+// committed counts a transaction of one event and some row changes.
+func (a *application) committed(event string, records int64) {
+	a.events.Add(1)
+	a.records.Add(records)
+	a.last = event
 }
 
-// drained waits until everything has arrived, or ctx ends: then the comparison
-// says what is missing.
+// event writes an outbox row and returns its id.
+func event(ctx context.Context, tx pgx.Tx, order int64, typ string) (id string, err error) {
+	err = tx.QueryRow(ctx, "INSERT INTO outbox (aggregatetype, aggregateid, type, payload) VALUES ('order', $1, $2, jsonb_build_object('order', $3::bigint)) RETURNING id::text",
+		fmt.Sprint(order), typ, order).Scan(&id)
+	return id, err
+}
+
+// drained waits until the event that committed last has arrived, and with it all
+// that committed before: the work table is filled in the order of commits. How many
+// items there are says the comparison. It is asked when run has ended.
 func (a *application) drained(ctx context.Context) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		var n int64
-		if err := a.pool.QueryRow(ctx, "SELECT count(*) FROM walbridge.log").Scan(&n); err != nil {
-			return err
-		}
-		if n >= a.events.Load()+a.records.Load() {
+	for after := int64(0); a.last != ""; {
+		var arrived bool
+		err := a.pool.QueryRow(ctx, `SELECT coalesce(bool_or(idempotency_key = $1), false), coalesce(max(seq), $2)
+			FROM walbridge.log WHERE kind = 'event' AND seq > $2`, a.last, after).Scan(&arrived, &after)
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("the last event has not arrived: %w", context.Cause(ctx))
+		case err != nil:
+			return fmt.Errorf("look for the last event: %w", err)
+		case arrived:
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d items have arrived %v after the application stopped", n, a.events.Load()+a.records.Load(), finishWithin)
 		case <-tick.C:
 		}
 	}
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/walbridge/walbridge/internal/child"
 	"github.com/walbridge/walbridge/internal/status"
 )
 
@@ -23,8 +24,7 @@ type bridge struct {
 	dir     string
 	config  string
 	url     string
-	cmd     *exec.Cmd
-	exited  chan struct{}
+	process *child.Process // nil before the first start
 }
 
 const configText = `name: demo
@@ -72,16 +72,12 @@ func (b *bridge) start(ctx context.Context) error {
 		return err
 	}
 	defer out.Close()
-	b.cmd = exec.Command(b.program, "run", "--config", b.config)
-	b.cmd.Stdout, b.cmd.Stderr = out, out
-	if err := b.cmd.Start(); err != nil {
+	cmd := exec.Command(b.program, "run", "--config", b.config)
+	cmd.Stdout, cmd.Stderr = out, out
+	// out of reach of the terminal's Ctrl-C: what is left is still to be delivered
+	if b.process, err = child.Start(cmd, syscall.SIGKILL); err != nil {
 		return err
 	}
-	b.exited = make(chan struct{})
-	go func(cmd *exec.Cmd, exited chan struct{}) {
-		defer close(exited)
-		_ = cmd.Wait() // how it ended is in its log
-	}(b.cmd, b.exited)
 	return b.ready(ctx)
 }
 
@@ -95,14 +91,19 @@ func (b *bridge) ready(ctx context.Context) error {
 	defer tick.Stop()
 	for !b.status(ctx).Ready {
 		select {
-		case <-b.exited:
-			return fmt.Errorf("the bridge ended: %s", b.lastWords())
+		case <-b.process.Done():
+			return b.ended()
 		case <-ctx.Done():
 			return fmt.Errorf("the bridge is not ready: %w: %s", context.Cause(ctx), b.lastWords())
 		case <-tick.C:
 		}
 	}
 	return nil
+}
+
+// ended says how the bridge ended by itself.
+func (b *bridge) ended() error {
+	return fmt.Errorf("the bridge ended with exit code %d: %s", b.process.ExitCode(), b.lastWords())
 }
 
 func (b *bridge) lastWords() string {
@@ -130,42 +131,30 @@ func (b *bridge) status(ctx context.Context) status.Status {
 	return s
 }
 
-func (b *bridge) running() bool {
-	if b.cmd == nil {
-		return false
-	}
-	select {
-	case <-b.exited:
-		return false
-	default:
-		return true
-	}
-}
+func (b *bridge) running() bool { return b.process != nil && b.process.Running() }
 
 // kill ends the bridge at once, as a crash would.
 func (b *bridge) kill() error {
-	if !b.running() {
+	if b.process == nil {
 		return nil
 	}
-	if err := b.cmd.Process.Kill(); err != nil {
+	if err := b.process.Kill(); err != nil {
 		return fmt.Errorf("kill the bridge: %w", err)
 	}
-	<-b.exited
+	<-b.process.Done()
 	return nil
 }
 
 // stop asks the bridge to end.
 func (b *bridge) stop(ctx context.Context) error {
-	if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := b.process.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("stop the bridge: %w", err)
 	}
-	select {
-	case <-b.exited:
-	case <-ctx.Done():
-		return fmt.Errorf("the bridge does not stop: %w", context.Cause(ctx))
+	if err := b.process.Wait(ctx); err != nil {
+		return fmt.Errorf("the bridge does not stop: %w", err)
 	}
-	if code := b.cmd.ProcessState.ExitCode(); code != 0 {
-		return fmt.Errorf("the bridge ended with exit code %d: %s", code, b.lastWords())
+	if b.process.ExitCode() != 0 {
+		return b.ended()
 	}
 	return nil
 }

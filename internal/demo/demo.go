@@ -46,35 +46,40 @@ type demo struct {
 	bridge *bridge
 	app    *application
 	killed kill
+	// seen counts what has arrived.
+	seen arrived
+	// drain bounds the delivery of what is left when the application has stopped.
+	drain time.Duration
 }
 
 // kill is what the SIGKILL in the middle did.
 type kill struct {
 	at        time.Duration // after the start
 	confirmed string        // the last confirmed position seen before it
-	back      time.Duration // until the next delivery
+	back      time.Duration // from the next start until the bridge was ready; 0: it was not
 }
 
 // Run runs the demonstration and returns what it found. It leaves nothing behind.
+//
+// An error is for a demonstration that could not begin, or not compare. What goes
+// wrong in between is in the summary, which says all the same what has arrived.
 func Run(ctx context.Context, cfg Config) (Summary, error) {
 	if cfg.Rate == 0 {
 		cfg.Rate = 200
 	}
-	d := &demo{cfg: cfg}
+	d := &demo{cfg: cfg, drain: drainWithin}
 	defer d.cleanUp()
 	if err := d.start(ctx); err != nil {
 		return Summary{}, err
 	}
-	if err := d.work(ctx); err != nil {
-		return Summary{}, err
-	}
-	return d.finish()
+	return d.finish(d.work(ctx))
 }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.cfg.Out, format+"\n", args...) }
 
 // start brings everything up: server, tables, bridge, application.
 func (d *demo) start(ctx context.Context) (err error) {
+	d.say("starting a throwaway PostgreSQL, an application, and the bridge")
 	install, err := embeddedpg.Search{}.Ensure(ctx, 0, d.cfg.Fetching)
 	if err != nil {
 		return err
@@ -129,7 +134,8 @@ func (d *demo) work(ctx context.Context) error {
 			d.view(time.Since(begun), true)
 			return err
 		case <-kill.C:
-			if err := d.killBridge(ctx, time.Since(begun)); err != nil {
+			// begun is finished, so that Ctrl-C leaves a bridge that delivers the rest
+			if err := d.killBridge(context.WithoutCancel(ctx), time.Since(begun)); err != nil {
 				stop()
 				<-wrote
 				return err
@@ -147,7 +153,7 @@ func (d *demo) killBridge(ctx context.Context, at time.Duration) error {
 	if err := d.bridge.kill(); err != nil {
 		return err
 	}
-	d.say("\nkill -9 of the bridge, %.0f s after the start, with %d orders written; starting it again", at.Seconds(), d.app.orders.Load())
+	d.say("\nkill -9 of the bridge, %.0f s after the start, with %d orders committed; starting it again", at.Seconds(), d.app.orders.Load())
 	begun := time.Now()
 	if err := d.bridge.start(ctx); err != nil {
 		return err
@@ -156,15 +162,19 @@ func (d *demo) killBridge(ctx context.Context, at time.Duration) error {
 	return nil
 }
 
-// view shows one line of how it goes; a terminal gets it in place.
+// view shows one line of how it goes; a terminal gets it in place. What it cannot
+// find out stays as it was.
 func (d *demo) view(after time.Duration, last bool) {
-	s := d.bridge.status(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	s := d.bridge.status(ctx)
+	_ = d.seen.count(ctx, d.app)
 	lag := "-"
 	if s.Lag.Seconds != nil {
 		lag = fmt.Sprintf("%.1f s", *s.Lag.Seconds)
 	}
-	line := fmt.Sprintf("%4.0f s  %-10s  orders %6d  events %6d  records %6d  lag %-6s  confirmed %s",
-		after.Seconds(), s.State, d.app.orders.Load(), s.Totals.Events, s.Totals.Records, lag, s.LSN.Confirmed)
+	line := fmt.Sprintf("%4.0f s  %-10s  orders %6d  delivered: events %6d  records %6d  lag %-6s  confirmed %s",
+		after.Seconds(), s.State, d.app.orders.Load(), d.seen.events, d.seen.records, lag, s.LSN.Confirmed)
 	switch {
 	case !d.cfg.Terminal:
 		fmt.Fprintln(d.cfg.Out, line)
@@ -175,23 +185,46 @@ func (d *demo) view(after time.Duration, last bool) {
 	}
 }
 
-// finishWithin bounds the delivery of what is left when the application has stopped.
-const finishWithin = 30 * time.Second
+// The steps of the end, each with its bound.
+const (
+	drainWithin   = 30 * time.Second
+	stopWithin    = 30 * time.Second
+	compareWithin = 5 * time.Minute // of a demonstration that ran for hours
+)
 
-// finish lets the bridge deliver the rest and stops it, then compares.
-func (d *demo) finish() (Summary, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), finishWithin)
-	defer cancel()
-	if err := d.app.drained(ctx); err != nil {
-		return Summary{}, err
+// finish lets the bridge deliver the rest and stops it, then compares, whatever has
+// gone wrong before.
+func (d *demo) finish(worked error) (Summary, error) {
+	var lag *float64
+	var trouble []string
+	note := func(err error) {
+		if err != nil {
+			trouble = append(trouble, err.Error())
+		}
 	}
-	lag := d.bridge.status(ctx).Lag.Seconds
-	if err := d.bridge.stop(ctx); err != nil {
-		return Summary{}, err
+	note(worked)
+	switch {
+	case worked == nil && !d.bridge.running():
+		note(d.bridge.ended())
+	case d.bridge.running():
+		note(within(d.drain, d.app.drained))
+		note(within(time.Second, func(ctx context.Context) error { lag = d.bridge.status(ctx).Lag.Seconds; return nil }))
+		note(within(stopWithin, d.bridge.stop))
 	}
-	s, err := d.app.compare(ctx)
-	s.Killed, s.Lag = d.killed, lag
+	var s Summary
+	err := within(compareWithin, func(ctx context.Context) (err error) {
+		s, err = d.app.compare(ctx)
+		return err
+	})
+	s.Killed, s.Lag, s.Trouble = d.killed, lag, trouble
 	return s, err
+}
+
+// within calls f with a context that ends after the limit, and then says so.
+func within(limit time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, fmt.Errorf("not done within %v", limit))
+	defer cancel()
+	return f(ctx)
 }
 
 func (d *demo) cleanUp() {

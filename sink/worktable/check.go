@@ -34,10 +34,7 @@ func Check(ctx context.Context, cfg Config, src SourceOf) ([]fault.Problem, erro
 	}
 	conn, err := pgx.ConnectConfig(ctx, parsed)
 	if err != nil {
-		return []fault.Problem{{
-			Check: "sink-connect", Where: "sink.worktable.dsn", What: secret.Redact(err.Error()),
-			Why: "Nothing can be delivered.", Fix: "see that the server runs and that the role may log in",
-		}}, nil
+		return unreachable(err), nil
 	}
 	defer closeConn(conn)
 	c := &checker{conn: conn, cfg: cfg, src: src, q: statements{migrations.Ident(cfg.Schema)}}
@@ -47,6 +44,18 @@ func Check(ctx context.Context, cfg Config, src SourceOf) ([]fault.Problem, erro
 		}
 	}
 	return c.found, nil
+}
+
+// unreachable says why no connection could be had: as a start would, where only the
+// configuration or an administrator can cure it.
+func unreachable(err error) []fault.Problem {
+	if found := problems(connectError(err)); found != nil {
+		return found
+	}
+	return []fault.Problem{{
+		Check: "sink-connect", Where: "sink.worktable.dsn", What: secret.Redact(err.Error()),
+		Why: "Nothing can be delivered.", Fix: "see that the server runs and that the role may log in",
+	}}
 }
 
 // problems takes the problems out of a configuration error.
