@@ -32,6 +32,8 @@ type chain struct {
 	types func(ctx context.Context) error
 	// confirmed is what is durable, to know how far an idle mark is ahead.
 	confirmed func() lsn.LSN
+	// idle is told that all that was read is on its way, or needs none.
+	idle func()
 	// retained is how much WAL the server keeps for the slot; 0: unknown.
 	retained func() int64
 	now      func() time.Time
@@ -66,7 +68,7 @@ func (c *chain) run(ctx context.Context) error {
 	for {
 		if !c.frames.Ready() {
 			c.offer()
-			c.quiet.Store(c.cur == nil && !c.decoder.InTx())
+			c.atEnd()
 		}
 		f, err := c.frames.Next()
 		switch {
@@ -81,6 +83,15 @@ func (c *chain) run(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+}
+
+// atEnd takes note that all that has come was read.
+func (c *chain) atEnd() {
+	quiet := c.cur == nil && !c.decoder.InTx()
+	c.quiet.Store(quiet)
+	if quiet {
+		c.idle()
 	}
 }
 

@@ -90,11 +90,11 @@ func newRig(t require.TestingT, s *script, out sink.Sink, at lsn.Progress, batch
 	r.chain = &chain{
 		cfg: cfg, frames: s, decoder: decoder.New(decoder.Config{From: at.Position, Xid: at.Xid}), mapper: testMapper(t), handoff: h,
 		tally: newTally(m, &totals{}), letters: letters, types: func(context.Context) error { return nil },
-		confirmed: pos.Confirmed, retained: func() int64 { return 0 }, now: time.Now, at: at, widen: xidWidener{last: 700},
+		confirmed: pos.Confirmed, retained: func() int64 { return 0 }, idle: func() {}, now: time.Now, at: at, widen: xidWidener{last: 700},
 	}
 	r.writer = &writer{
 		sink: out, source: sink.Source{Name: "shop", OnPoison: letters.refused}, handoff: h, positions: pos, backoff: &noWait{}, durable: at,
-		confirm: func() {}, stored: func(*parcel, time.Duration) {}, trouble: func(error, time.Duration) {}, recovered: func() {},
+		confirm: func() {}, stored: func(*parcel, time.Duration) {}, rested: func() {}, trouble: func(error, time.Duration) {}, recovered: func() {},
 	}
 	return r
 }

@@ -42,7 +42,7 @@ func (g *gauges) positions(e emitter, s status.Status) {
 		}
 	}
 	if s.Lag.Seconds != nil {
-		e.gauge("walbridge_lag_seconds", "Age of the oldest WAL that is not confirmed, unsent WAL included.", *s.Lag.Seconds)
+		e.gauge("walbridge_lag_seconds", "From the server's having WAL until it is confirmed, or so far; unsent WAL included.", *s.Lag.Seconds)
 	}
 }
 

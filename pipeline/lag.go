@@ -10,9 +10,8 @@ import (
 )
 
 const (
-	// lagSamples is how many samples of the server's position are kept to tell the lag
-	// from, one a second: a bridge that is further behind than the oldest one reports
-	// the age of that.
+	// lagSamples bounds the samples that wait to be reached, one a second: of more than
+	// an hour every second one is dropped.
 	lagSamples = 3600
 	// lagHistory is how many points the chart has, one each historyEvery.
 	lagHistory   = 180
@@ -21,12 +20,15 @@ const (
 	staleAfter = 10 * time.Second
 )
 
-// lagMeter turns samples of the server's WAL position into seconds behind. Ages
-// are counted on this process's monotonic clock from the sample's arrival, so that
-// no two clocks are ever compared, and what the server has not sent yet counts.
+// lagMeter turns samples of the server's WAL position into seconds behind: the time
+// from a sample's arrival until its position was reached, or until now while it is
+// not. Both ends are read from this process's monotonic clock, so that no two clocks
+// are ever compared, and what the server has not sent yet counts. It is shorter than
+// the truth by at most the time between two samples, when a stall has just begun.
 type lagMeter struct {
 	mu      sync.Mutex
-	ring    []walAt // the oldest first; LSNs do not fall
+	waiting []walAt       // not reached yet; the oldest first, LSNs do not fall
+	took    time.Duration // of the sample reached last
 	last    replication.Sample
 	lastAt  time.Time
 	history []status.LagSample
@@ -42,18 +44,31 @@ type walAt struct {
 func (m *lagMeter) add(s replication.Sample, now time.Time, reached lsn.LSN) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if n := len(m.ring); n > 0 && s.WAL < m.ring[n-1].lsn {
-		m.ring = m.ring[:0] // another server, or a new timeline
+	if s.WAL < m.last.WAL {
+		m.waiting = m.waiting[:0] // another server, or a new timeline
 	}
-	if len(m.ring) == lagSamples {
-		m.ring = append(m.ring[:0], m.ring[1:]...)
-	}
-	m.ring = append(m.ring, walAt{s.WAL, now})
 	m.last, m.lastAt = s, now
 	m.offset = s.Time.Sub(now)
-	if n := len(m.history); n == 0 || now.Sub(m.history[n-1].At) >= historyEvery {
-		m.chart(status.LagSample{At: now, Seconds: m.secondsLocked(reached, now), Bytes: max(0, s.WAL.Sub(reached))})
+	m.reach(reached, now)
+	if s.WAL > reached {
+		m.wait(walAt{s.WAL, now})
+	} else {
+		m.took = 0
 	}
+	if n := len(m.history); n == 0 || now.Sub(m.history[n-1].At) >= historyEvery {
+		m.chart(status.LagSample{At: now, Seconds: m.behind(now).Seconds(), Bytes: max(0, s.WAL.Sub(reached))})
+	}
+}
+
+// wait queues a sample. The oldest one, which the lag is told from, always stays.
+func (m *lagMeter) wait(w walAt) {
+	if len(m.waiting) == lagSamples {
+		for i := range lagSamples / 2 {
+			m.waiting[i] = m.waiting[2*i]
+		}
+		m.waiting = m.waiting[:lagSamples/2]
+	}
+	m.waiting = append(m.waiting, w)
 }
 
 func (m *lagMeter) chart(s status.LagSample) {
@@ -63,29 +78,39 @@ func (m *lagMeter) chart(s status.LagSample) {
 	m.history = append(m.history, s)
 }
 
-// seconds says how far behind a stream is that has reached the position: the age
-// of the newest sample at or below it. No sample, or only stale ones: unknown.
-func (m *lagMeter) seconds(reached lsn.LSN, now time.Time) (float64, bool) {
+// reached is told each time the bridge has come further: what is durable, or, when
+// nothing is pending, what was read.
+func (m *lagMeter) reached(to lsn.LSN, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.ring) == 0 || now.Sub(m.lastAt) > staleAfter {
-		return 0, false
-	}
-	return m.secondsLocked(reached, now), true
+	m.reach(to, now)
 }
 
-func (m *lagMeter) secondsLocked(reached lsn.LSN, now time.Time) float64 {
-	newest := len(m.ring) - 1
-	if m.ring[newest].lsn <= reached {
-		return 0 // all that the server had a moment ago is done
+func (m *lagMeter) reach(to lsn.LSN, now time.Time) {
+	n := 0
+	for ; n < len(m.waiting) && m.waiting[n].lsn <= to; n++ {
+		m.took = now.Sub(m.waiting[n].at)
 	}
-	for i := newest; i >= 0; i-- {
-		if m.ring[i].lsn <= reached {
-			// what came after sample i is not done: it is at most as old as that
-			return now.Sub(m.ring[i].at).Seconds()
-		}
+	if n > 0 {
+		m.waiting = append(m.waiting[:0], m.waiting[n:]...)
 	}
-	return now.Sub(m.ring[0].at).Seconds()
+}
+
+// seconds says how far behind the bridge is. No sample, or only stale ones: unknown.
+func (m *lagMeter) seconds(now time.Time) (float64, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.lastAt.IsZero() || now.Sub(m.lastAt) > staleAfter {
+		return 0, false
+	}
+	return m.behind(now).Seconds(), true
+}
+
+func (m *lagMeter) behind(now time.Time) time.Duration {
+	if len(m.waiting) == 0 {
+		return m.took
+	}
+	return max(m.took, now.Sub(m.waiting[0].at))
 }
 
 // sample returns the newest sample and whether it is fresh.

@@ -44,8 +44,8 @@ func (p *Pipeline) session(ctx context.Context, srv *replication.Server, m *mapp
 	}
 	p.started = true
 	s := p.newSession(work, srv, m, stream)
-	p.setStream(stream, s)
-	defer p.setStream(nil, nil)
+	p.setStream(stream)
+	defer p.setStream(nil)
 	p.setState(status.StateStreaming, "")
 	p.log.Info("streaming", "slot", p.durable.Slot, "from", p.durable.Position.End, "system_id", srv.SystemID, "timeline", srv.Timeline)
 
@@ -64,6 +64,7 @@ func (p *Pipeline) newSession(work context.Context, srv *replication.Server, m *
 		letters:   p.letters,
 		confirmed: p.pos.Confirmed,
 		retained:  p.retained,
+		idle:      func() { p.lag.reached(s.reached(), time.Now()) },
 		now:       time.Now,
 		widen:     xidWidener{last: srv.NextXid},
 		at:        p.durable,
@@ -80,6 +81,7 @@ func (p *Pipeline) newSession(work context.Context, srv *replication.Server, m *
 		sink: p.stages.Sink, source: p.sinkSource(), handoff: h, positions: &p.pos, backoff: p.backoff, durable: p.durable,
 		confirm: stream.Wake,
 		stored:  p.stored,
+		rested:  func() { p.lag.reached(s.reached(), time.Now()) },
 		trouble: p.trouble,
 		recovered: func() {
 			p.log.Info("the sink answers again")

@@ -72,34 +72,65 @@ func TestLetterboxPolicyHalt(t *testing.T) {
 func TestLagCountsWhatTheServerHasNotSent(t *testing.T) {
 	now := time.Now()
 	var m lagMeter
-	_, known := m.seconds(100, now)
+	lag := func(want float64) {
+		t.Helper()
+		got, known := m.seconds(now)
+		require.True(t, known)
+		require.InDelta(t, want, got, 0.001)
+	}
+	_, known := m.seconds(now)
 	require.False(t, known, "no sample is not lag 0")
 	// the server's clock is an hour off, which must not matter
-	for i := range 10 {
-		m.add(replication.Sample{WAL: lsn.LSN(100 * (i + 1)), Time: now.Add(time.Hour)}, now, 0)
+	sample := func(wal, reached lsn.LSN) {
+		m.add(replication.Sample{WAL: wal, Time: now.Add(time.Hour)}, now, reached)
+	}
+	sample(100, 100)
+	lag(0)
+	now = now.Add(time.Second)
+	sample(200, 100)
+	now = now.Add(3 * time.Millisecond)
+	lag(0.003)
+	m.reached(199, now)
+	lag(0.003)
+	m.reached(200, now)
+	now = now.Add(900 * time.Millisecond)
+	lag(0.003) // what it took, not how long ago that was
+	for range 9 {
+		sample(m.last.WAL+100, 200)
 		now = now.Add(time.Second)
 	}
-	now = now.Add(-time.Second) // the moment of the last sample, WAL at 1000
-	for reached, want := range map[lsn.LSN]float64{1000: 0, 2000: 0, 900: 1, 950: 1, 100: 9, 50: 9} {
-		got, known := m.seconds(reached, now)
-		require.True(t, known)
-		require.InDelta(t, want, got, 0.001, "reached %v", reached)
-	}
-	_, known = m.seconds(1000, now.Add(staleAfter+time.Second))
-	require.False(t, known, "an old sample says nothing")
+	lag(9)
+	m.reached(450, now) // the samples 300 and 400, which arrived 9 and 8 seconds ago
+	lag(8)
+	now = now.Add(time.Second)
+	lag(8) // and 500 after 8 by now
+	m.reached(1100, now)
+	lag(2)
+	sample(1100, 1100)
+	lag(0)
 	require.InDelta(t, 3600, m.serverNow(now).Sub(now).Seconds(), 0.001)
-	m.add(replication.Sample{WAL: 50, Time: now}, now, 0)
-	require.Len(t, m.ring, 1, "WAL that moved back is another server's")
+
+	sample(2000, 1100)
+	sample(50, 1100)
+	require.Empty(t, m.waiting, "WAL that moved back is another server's")
+	now = now.Add(staleAfter + time.Second)
+	_, known = m.seconds(now)
+	require.False(t, known, "an old sample says nothing")
 }
 
-func TestLagHistoryIsBounded(t *testing.T) {
-	now := time.Now()
+// A bridge that stands still for hours goes on to say for how long.
+func TestLagIsBounded(t *testing.T) {
+	began := time.Now()
+	now := began
 	var m lagMeter
-	for range lagSamples + 10 {
+	for i := range 3 * lagSamples {
 		now = now.Add(time.Second)
-		m.add(replication.Sample{WAL: 1, Time: now}, now, 1)
+		m.add(replication.Sample{WAL: lsn.LSN(i + 2), Time: now}, now, 1)
+		require.LessOrEqual(t, len(m.waiting), lagSamples)
 	}
-	require.Len(t, m.ring, lagSamples)
+	got, known := m.seconds(now)
+	require.True(t, known)
+	require.InDelta(t, 3*lagSamples-1, got, 0.001)
 	require.Len(t, m.chartPoints(), lagHistory)
 }
 

@@ -19,7 +19,6 @@ type view struct {
 	warnings []fault.Problem
 	server   *replication.Server
 	stream   *replication.Stream
-	session  *session
 }
 
 func (p *Pipeline) setState(state, detail string) {
@@ -50,10 +49,10 @@ func (p *Pipeline) setServer(s *replication.Server) {
 	p.view.server = s
 }
 
-func (p *Pipeline) setStream(st *replication.Stream, s *session) {
+func (p *Pipeline) setStream(st *replication.Stream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.view.stream, p.view.session = st, s
+	p.view.stream = st
 }
 
 func (p *Pipeline) current() view {
@@ -96,17 +95,10 @@ func (p *Pipeline) positionStatus(s *status.Status, v view, now time.Time) {
 	s.LSN.Server = text(sample.WAL)
 	behind := func(l lsn.LSN) *int64 { n := max(0, sample.WAL.Sub(l)); return &n }
 	s.Lag = status.Lag{ReceivedBytes: behind(received), ConfirmedBytes: behind(confirmed), ReportedBytes: behind(reported)}
-	if seconds, ok := p.lag.seconds(p.reached(v), now); ok {
+	if seconds, ok := p.lag.seconds(now); ok {
 		s.Lag.Seconds = &seconds
 	}
 	s.Slot = slotStatus(sample)
-}
-
-func (p *Pipeline) reached(v view) lsn.LSN {
-	if v.session != nil {
-		return v.session.reached()
-	}
-	return p.pos.Confirmed()
 }
 
 func text(l lsn.LSN) string {

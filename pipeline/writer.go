@@ -25,8 +25,9 @@ type writer struct {
 	durable lsn.Progress
 	// confirm tells the stream that the confirmed position has moved.
 	confirm func()
-	// stored, trouble and recovered keep metrics and status.
+	// stored, rested, trouble and recovered keep metrics and status.
 	stored    func(p *parcel, took time.Duration)
+	rested    func() // after each parcel
 	trouble   func(err error, next time.Duration)
 	recovered func()
 }
@@ -44,6 +45,7 @@ func (w *writer) run(ctx context.Context) error {
 			return err
 		}
 		w.handoff.done()
+		w.rested()
 	}
 }
 

@@ -145,7 +145,7 @@ func (t *PublishedTable) QualifiedName() string { return t.Schema + "." + t.Name
 
 // Sample is what Watch sees, about once a second.
 type Sample struct {
-	WAL      lsn.LSN   // end of the server's WAL (pg_current_wal_lsn)
+	WAL      lsn.LSN   // end of the server's WAL (pg_current_wal_flush_lsn: what can be sent)
 	Time     time.Time // the server's clock
 	Slot     *Slot     // nil: it does not exist
 	Prepared int       // prepared transactions older than an hour, which pin the slot

@@ -15,7 +15,7 @@ import (
 // sampleQuery reads what Sample holds; %s is the slot's name.
 const sampleQuery = `
 SELECT pg_catalog.jsonb_build_object(
-  'WAL', CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END,
+  'WAL', CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_flush_lsn() END,
   'Micros', (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint,
   'Prepared', (SELECT count(*) FROM pg_catalog.pg_prepared_xacts WHERE prepared < pg_catalog.now() - interval '1 hour'),
   'Slot', (SELECT ` + slotColumns + ` FROM ` + slotFrom + ` WHERE s.slot_name = %s))`
