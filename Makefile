@@ -21,8 +21,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build ./walbridge
-	go build -o walbridge ./cmd/walbridge
+build: ## build ./walbridge, one static file
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o walbridge ./cmd/walbridge
 
 .PHONY: deps
 deps: ## fetch what tests need, once: modules, PostgreSQL (DEPS_MATRIX=1: all versions), a browser

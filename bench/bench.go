@@ -48,7 +48,8 @@ func newBench(ctx context.Context, o options) (_ *bench, err error) {
 	}
 	if b.o.binary == "" {
 		b.o.binary = filepath.Join(b.dir, "walbridge")
-		build := exec.CommandContext(ctx, "go", "build", "-o", b.o.binary, "./cmd/walbridge")
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", b.o.binary, "./cmd/walbridge")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
 			return nil, fmt.Errorf("build walbridge (run bench from the top of the tree): %w", err)
