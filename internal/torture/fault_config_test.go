@@ -68,7 +68,7 @@ func TestFirstStartNamesWhatIsMissing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := c.prepare(t).run(t)
-			require.Equal(t, 2, b.WaitExit(t, startWithin), "%s", b.Output())
+			require.Equal(t, 2, b.WaitExit(t, startWithin()), "%s", b.Output())
 			for _, says := range c.says {
 				require.Contains(t, b.Output(), says)
 			}

@@ -38,7 +38,7 @@ func TestRowLargerThanTheLimit(t *testing.T) {
 func TestLargeTransactionWithinTheMemoryLimit(t *testing.T) {
 	t.Parallel()
 	rows := sized(60_000, 5_000_000)
-	r := sharedRig(t)
+	r := ownRig(t)
 	r.extra = "memory: {limit: 64MiB}"
 	r.setup(t)
 	b := r.start(t)
@@ -121,7 +121,7 @@ func TestPoisonStormHalts(t *testing.T) {
 	r := poisoned(t, "")
 	b := r.start(t)
 	r.source.Exec(t, "INSERT INTO poison SELECT g, 'poisonous' FROM generate_series(1, 1000) g")
-	b.awaitHalt(t, startWithin, "poison-storm")
+	b.awaitHalt(t, startWithin(), "poison-storm")
 }
 
 // With policy halt the first one is enough.
@@ -130,6 +130,6 @@ func TestFirstPoisonRowHaltsWhenAsked(t *testing.T) {
 	r := poisoned(t, "on_error: {policy: halt}")
 	b := r.start(t)
 	r.source.Exec(t, "INSERT INTO poison VALUES (1, 'poisonous')")
-	b.await(t, startWithin, "halted")
+	b.await(t, startWithin(), "halted")
 	require.Equal(t, "0", r.sink.One(t, "SELECT count(*)::text FROM walbridge.dead_letter WHERE source = $1", r.name))
 }

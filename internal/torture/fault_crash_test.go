@@ -44,7 +44,7 @@ func TestKillBridgeInLargeTransaction(t *testing.T) {
 	t.Parallel()
 	const kills = 6
 	rows := sized(40_000, 1_000_000)
-	r := sharedRig(t)
+	r := ownRig(t)
 	r.slowSink(t)
 	r.extra = "batch: {max_items: " + strconv.Itoa(rows/40) + "}"
 	r.setup(t)
@@ -52,7 +52,7 @@ func TestKillBridgeInLargeTransaction(t *testing.T) {
 	r.insertItems(t, rows)
 	at := ""
 	for range kills {
-		pgtest.Eventually(t, startWithin, func() bool { return r.inside(t) > at }, "the position moves on inside the transaction, beyond %q", at)
+		pgtest.Eventually(t, startWithin(), func() bool { return r.inside(t) > at }, "the position moves on inside the transaction, beyond %q", at)
 		require.NoError(t, b.Kill())
 		<-b.Done()
 		now := r.inside(t)
@@ -61,7 +61,9 @@ func TestKillBridgeInLargeTransaction(t *testing.T) {
 		b = r.run(t)
 	}
 	require.NotEmpty(t, at, "the last kill came after the transaction")
-	require.EqualValues(t, rows+1, r.prove(t).Items)
+	proven := r.prove(t)
+	require.EqualValues(t, rows+1, proven.Items)
+	r.record(t, "kill-bridge-in-large-transaction", seed(t), proven, torture.Counts{Rows: int64(rows)}, "kills", kills)
 }
 
 // slowSink puts a long line before the sink, so that a large transaction takes a
@@ -132,7 +134,7 @@ func TestKillBridgeBetweenAdjacentCommits(t *testing.T) {
 		before := r.progress(t, "last_tx_end")
 		_, err := first.Exec(t.Context(), "COMMIT")
 		require.NoError(t, err)
-		pgtest.Eventually(t, startWithin, func() bool { return r.progress(t, "last_tx_end") != before }, "the first is delivered")
+		pgtest.Eventually(t, startWithin(), func() bool { return r.progress(t, "last_tx_end") != before }, "the first is delivered")
 		require.NoError(t, b.Kill())
 		<-b.Done()
 		at := r.progress(t, "end_lsn")
@@ -187,7 +189,7 @@ func TestFastShutdownOfSourceWithStuckSink(t *testing.T) {
 	b := r.start(t)
 	lock := r.lockLog(t)
 	l := r.startLoad(t, torture.Config{Seed: s, Kinds: []torture.Kind{torture.Mixed}})
-	pgtest.Eventually(t, startWithin, func() bool {
+	pgtest.Eventually(t, startWithin(), func() bool {
 		st, ok := b.status()
 		return ok && st.LSN.Written != st.LSN.Confirmed && st.Lag.ReceivedBytes != nil && *st.Lag.ReceivedBytes >= 0
 	}, "the sink is stuck with a batch")
@@ -230,7 +232,7 @@ func TestKillSink(t *testing.T) {
 	l := r.startLoad(t, torture.Config{Seed: s, Rate: 200})
 	for range kills {
 		before := r.progress(t, "n")
-		pgtest.Eventually(t, startWithin, func() bool { return r.progress(t, "n") != before }, "the bridge writes again")
+		pgtest.Eventually(t, startWithin(), func() bool { return r.progress(t, "n") != before }, "the bridge writes again")
 		moment(t, rand, 300*time.Millisecond)
 		require.NoError(t, sink.Server().Kill())
 		require.NoError(t, sink.Server().Restart(t.Context()))

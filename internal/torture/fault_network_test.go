@@ -103,7 +103,9 @@ func TestStalledSinkKeepsTheConnection(t *testing.T) {
 	require.Equal(t, before, r.source.One(t, "SELECT active_pid::text FROM pg_replication_slots WHERE slot_name = $1", r.slot()), "the connection was replaced")
 	st, ok := b.status()
 	require.True(t, ok)
-	require.Zero(t, st.Totals.Reconnects)
+	if !full() { // a stall longer than sink.write_timeout opens the sink anew
+		require.Zero(t, st.Totals.Reconnects)
+	}
 	r.record(t, "stalled-sink", s, proven, counts, "timeouts", sized(1, 3))
 }
 
@@ -111,8 +113,8 @@ func TestStalledSinkKeepsTheConnection(t *testing.T) {
 // time it goes on, and in the end it is through.
 func TestKillWalsenderInLargeTransaction(t *testing.T) {
 	t.Parallel()
-	rows, kills := sized(60_000, 2_000_000), sized(5, 40)
-	r := sharedRig(t)
+	rows, kills := sized(60_000, 2_000_000), sized(5, 20)
+	r := ownRig(t)
 	r.slowSink(t)
 	r.extra = "batch: {max_items: " + strconv.Itoa(rows/60) + "}"
 	r.setup(t)
@@ -120,14 +122,16 @@ func TestKillWalsenderInLargeTransaction(t *testing.T) {
 	r.insertItems(t, rows)
 	at, killed := "", 0
 	for range kills {
-		pgtest.Eventually(t, startWithin, func() bool { return r.inside(t) > at }, "the position moves on inside the transaction, beyond %q", at)
+		pgtest.Eventually(t, startWithin(), func() bool { return r.inside(t) > at }, "the position moves on inside the transaction, beyond %q", at)
 		at = r.inside(t)
 		killed += len(r.source.Query(t, "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active", r.slot()))
 	}
 	require.Positive(t, killed)
-	require.EqualValues(t, rows+1, r.prove(t).Items)
+	proven := r.prove(t)
+	require.EqualValues(t, rows+1, proven.Items)
 	st, ok := b.status()
 	require.True(t, ok)
 	require.Equal(t, status.StateStreaming, st.State)
 	require.LessOrEqual(t, st.Totals.Reconnects, int64(2*killed+2), "more restarts than kills explain")
+	r.record(t, "kill-walsender-in-large-transaction", seed(t), proven, torture.Counts{Rows: int64(rows)}, "kills", killed)
 }

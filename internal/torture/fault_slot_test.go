@@ -34,7 +34,7 @@ func TestSlotMovedBehindOurBack(t *testing.T) {
 			require.NoError(t, b.Kill())
 			<-b.Done()
 			r.source.Exec(t, "INSERT INTO load.item (id) VALUES (1)")
-			pgtest.Eventually(t, startWithin, func() bool {
+			pgtest.Eventually(t, startWithin(), func() bool {
 				return r.source.One(t, "SELECT active::text FROM pg_replication_slots WHERE slot_name = $1", r.slot()) == "false"
 			}, "the walsender of the killed bridge ends")
 			for sql := range strings.SplitSeq(c.sql, "; ") {
@@ -43,7 +43,7 @@ func TestSlotMovedBehindOurBack(t *testing.T) {
 			const slots = "SELECT slot_name, plugin, confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1"
 			before := r.source.Query(t, slots, r.slot())
 			b = r.run(t)
-			b.awaitHalt(t, startWithin, c.rule)
+			b.awaitHalt(t, startWithin(), c.rule)
 			require.Equal(t, before, r.source.Query(t, slots, r.slot()), "the bridge touched the slot")
 		})
 	}
@@ -66,7 +66,7 @@ func TestSlotInvalidated(t *testing.T) {
 		return r.source.One(t, "SELECT wal_status FROM pg_replication_slots WHERE slot_name = $1", r.slot()) == "lost"
 	}, "the server gives the slot up")
 	unlock()
-	b.awaitHalt(t, startWithin, "slot-lost")
+	b.awaitHalt(t, startWithin(), "slot-lost")
 }
 
 // A slot that nobody used for longer than the server allows is given up at the next
@@ -84,7 +84,7 @@ func TestSlotIdleForTooLong(t *testing.T) {
 		r.source.Exec(t, "CHECKPOINT")
 		return r.source.One(t, "SELECT coalesce(invalidation_reason, '') FROM pg_replication_slots WHERE slot_name = $1", r.slot()) == "idle_timeout"
 	}, "the server gives the slot up")
-	r.run(t).awaitHalt(t, startWithin, "slot-lost")
+	r.run(t).awaitHalt(t, startWithin(), "slot-lost")
 }
 
 // A position that lies beyond the server's WAL would make the server skip what is
@@ -98,7 +98,7 @@ func TestPositionFromTheFuture(t *testing.T) {
 	require.Zero(t, b.Terminate(t, 25*time.Second))
 	r.sink.Exec(t, `INSERT INTO walbridge.batch (source, n, end_lsn, last_tx_end, timeline)
 		SELECT source, n + 1, end_lsn + 1099511627776, last_tx_end, timeline FROM walbridge.progress WHERE source = $1`, r.name)
-	r.run(t).awaitHalt(t, startWithin, "server-lost-wal")
+	r.run(t).awaitHalt(t, startWithin(), "server-lost-wal")
 }
 
 // The connection reaches another cluster that has the same slot.
@@ -114,7 +114,7 @@ func TestPositionOfAnotherCluster(t *testing.T) {
 	elsewhere.name = r.name
 	elsewhere.source.Exec(t, "CREATE PUBLICATION "+r.publication()+" FOR TABLE load.item")
 	elsewhere.source.Exec(t, "SELECT pg_create_logical_replication_slot($1, 'pgoutput')", r.slot())
-	elsewhere.run(t).awaitHalt(t, startWithin, "other-cluster")
+	elsewhere.run(t).awaitHalt(t, startWithin(), "other-cluster")
 }
 
 // The connection reaches a copy of the server from before the position.
@@ -132,7 +132,7 @@ func TestPositionAgainstAnOlderClone(t *testing.T) {
 	r.prove(t)
 	require.Zero(t, b.Terminate(t, 25*time.Second))
 	r.sourceDSN = clone.DSN(r.source.Name())
-	r.run(t).awaitHalt(t, startWithin, "server-lost-wal")
+	r.run(t).awaitHalt(t, startWithin(), "server-lost-wal")
 }
 
 // cloneOf starts a copy of a server that does not run.
@@ -161,9 +161,9 @@ func TestSlotCreationWaitsForATransaction(t *testing.T) {
 	require.NoError(t, err)
 	pid := r.source.One(t, "SELECT pid::text FROM pg_stat_activity WHERE state = 'idle in transaction'")
 	b := r.run(t)
-	b.WaitLine(t, startWithin, pid)
+	b.WaitLine(t, startWithin(), pid)
 	_, err = conn.Exec(t.Context(), "ROLLBACK")
 	require.NoError(t, err)
-	b.await(t, startWithin, status.StateStreaming)
+	b.await(t, startWithin(), status.StateStreaming)
 	r.prove(t)
 }

@@ -50,12 +50,12 @@ func TestStatusPageOfARunningBridge(t *testing.T) {
 
 	require.NoError(t, b.Kill())
 	<-b.Done()
-	pgtest.Eventually(t, startWithin, func() bool {
+	pgtest.Eventually(t, startWithin(), func() bool {
 		return r.source.One(t, "SELECT active::text FROM pg_replication_slots WHERE slot_name = $1", r.slot()) == "false"
 	}, "the walsender of the killed bridge ends")
 	r.source.Exec(t, "SELECT pg_drop_replication_slot($1)", r.slot())
 	b = r.run(t)
-	halt := b.awaitHalt(t, startWithin, "slot-missing").Halt
+	halt := b.awaitHalt(t, startWithin(), "slot-missing").Halt
 	page.Open(b.url)
 	require.Equal(t, "halted", page.Text("#state"))
 	require.Equal(t, halt.What, page.Text("#halt-title"))

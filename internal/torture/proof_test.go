@@ -19,7 +19,7 @@ func TestSpoiledWorkTableIsFound(t *testing.T) {
 	l.awaitCommits(t, 100)
 	l.stop(t)
 	r.prove(t)
-	require.Zero(t, b.Terminate(t, startWithin))
+	require.Zero(t, b.Terminate(t, startWithin()))
 	for _, c := range []struct{ rule, spoil, repair string }{
 		{torture.RuleBatches, "UPDATE walbridge.batch SET n = n + 1000000 WHERE n = (SELECT max(n) FROM walbridge.batch)",
 			"UPDATE walbridge.batch SET n = n - 1000000 WHERE n > 1000000"},

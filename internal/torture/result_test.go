@@ -56,13 +56,19 @@ func (r *rig) record(t *testing.T, fault string, seed uint64, proven torture.Pro
 	require.NoError(t, f.Close())
 }
 
-// commit is what is checked out, with a mark when it was changed.
+// commit is what is checked out, with a mark when it was changed. The results, which
+// this very run adds to, are no change.
 func commit() string {
-	out, err := exec.Command("git", "describe", "--always", "--dirty").Output()
+	out, err := exec.Command("git", "describe", "--always").Output()
 	if err != nil {
 		return "unknown"
 	}
-	return strings.TrimSpace(string(out))
+	name := strings.TrimSpace(string(out))
+	changed, err := exec.Command("git", "status", "--porcelain", "--", ":/", ":!/bench/results").Output()
+	if err != nil || len(changed) > 0 {
+		name += "-dirty"
+	}
+	return name
 }
 
 // machine names the processor.

@@ -20,9 +20,9 @@ import (
 	"github.com/walbridge/walbridge/internal/torture"
 )
 
-const (
-	startWithin = 40 * time.Second // for a bridge to stream
-)
+// startWithin bounds what a bridge does at once, such as to stream. In a full run
+// all have to share the machine with transactions of millions of rows.
+func startWithin() time.Duration { return time.Duration(sized(40, 300)) * time.Second }
 
 // drainWithin bounds the delivery of all that has committed.
 func drainWithin() time.Duration { return time.Duration(sized(90, 1200)) * time.Second }
@@ -75,6 +75,17 @@ func bareRig(t *testing.T, source, sink *pgtest.DB) *rig {
 	}
 }
 
+// ownRig is a sharedRig, and of a full run one of a cluster of its own: no slot can be
+// made anywhere in a cluster while a transaction of millions of rows goes on.
+func ownRig(t *testing.T) *rig {
+	t.Helper()
+	if !full() {
+		return sharedRig(t)
+	}
+	c := pgtest.New(t)
+	return newRig(t, c.DB(t), c.DB(t))
+}
+
 // sharedRig is a rig between two databases of the shared cluster.
 func sharedRig(t *testing.T) *rig {
 	t.Helper()
@@ -110,7 +121,7 @@ func (r *rig) setup(t *testing.T) {
 	direct := *r
 	direct.sourceDSN, direct.replicationDSN, direct.sinkDSN = r.source.DSN(), "", r.sink.DSN()
 	p := pgtest.Run(t, "setup", "--config", direct.config(t, freePort(t)))
-	require.Zero(t, p.WaitExit(t, startWithin), "setup: %s", p.Output())
+	require.Zero(t, p.WaitExit(t, startWithin()), "setup: %s", p.Output())
 }
 
 // bridge is a running `walbridge run`.
@@ -131,7 +142,7 @@ func (r *rig) run(t *testing.T, args ...string) *bridge {
 func (r *rig) start(t *testing.T, args ...string) *bridge {
 	t.Helper()
 	b := r.run(t, args...)
-	b.await(t, startWithin, status.StateStreaming)
+	b.await(t, startWithin(), status.StateStreaming)
 	return b
 }
 
@@ -227,7 +238,7 @@ func (r *rig) startLoad(t *testing.T, cfg torture.Config) *load {
 func (l *load) awaitCommits(t *testing.T, n int64) {
 	t.Helper()
 	goal := l.Counts().Committed + n
-	pgtest.Eventually(t, time.Minute, func() bool { return l.Counts().Committed >= goal || len(l.ended) > 0 }, "%d more transactions", n)
+	pgtest.Eventually(t, time.Duration(sized(60, 900))*time.Second, func() bool { return l.Counts().Committed >= goal || len(l.ended) > 0 }, "%d more transactions", n)
 }
 
 // stop ends the workload.
