@@ -16,6 +16,7 @@ import (
 type frames interface {
 	Next() (*replication.Frame, error)
 	Ready() bool
+	Behind() bool
 }
 
 // chain is the way from a frame to an encoded item: one goroutine, plain calls. It
@@ -243,7 +244,7 @@ func (c *chain) splitIfHuge(ctx context.Context) error {
 	full.to = c.at
 	full.to.Position.Commit, full.to.Position.Seq, full.to.Position.Sub = id.Commit, id.Seq, id.Sub
 	c.stamp(&full.to)
-	c.put(full, false)
+	c.put(full)
 	return nil
 }
 
@@ -276,11 +277,11 @@ func (c *chain) commit(ctx context.Context) error {
 	c.cur.batch.EndTx()
 	c.cur.to = c.at
 	c.cur.commits = append(c.cur.commits, tx.CommitTime)
-	switch full := c.full(); {
-	case full:
-		c.put(c.cur, false)
+	switch {
+	case c.full():
+		c.put(c.cur)
 		c.cur = nil
-	case c.now().Sub(c.cur.since) >= c.cfg.Batch.Wait:
+	case c.now().Sub(c.cur.since) >= c.patience():
 		c.offer()
 	}
 	return c.stopIfWhole()
@@ -295,12 +296,33 @@ func (c *chain) offer() {
 	if c.cur == nil || c.txItems > 0 {
 		return
 	}
-	c.put(c.cur, true)
+	due := time.Time{}
+	if c.frames.Behind() {
+		due = c.cur.since.Add(c.patience())
+	}
+	c.note()
+	c.handoff.putOpen(c.cur, due)
 	c.cur = nil
 }
 
-func (c *chain) put(p *parcel, open bool) {
+// behindWait is how long whole transactions wait for more in catch-up, when they are
+// old already: each write costs the sink about as much as hundreds of items.
+const behindWait = 25 * time.Millisecond
+
+// patience is how long items of whole transactions may wait to be handed over.
+func (c *chain) patience() time.Duration {
+	if c.frames.Behind() {
+		return max(c.cfg.Batch.Wait, behindWait)
+	}
+	return c.cfg.Batch.Wait
+}
+
+func (c *chain) put(p *parcel) {
+	c.note()
+	c.handoff.put(p)
+}
+
+func (c *chain) note() {
 	c.tally.flush()
 	c.lastPut = c.now()
-	c.handoff.put(p, open)
 }

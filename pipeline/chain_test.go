@@ -42,6 +42,8 @@ type script struct {
 
 func (s *script) Ready() bool { return s.next < len(s.frames) && s.next%7 != 0 }
 
+func (s *script) Behind() bool { return s.next%11 < 5 }
+
 func (s *script) Next() (*replication.Frame, error) {
 	if s.next < len(s.frames) {
 		s.next++

@@ -34,8 +34,9 @@ type Batch struct {
 	// MaxItems likewise. Defaults to 10,000.
 	MaxItems int `yaml:"max_items"`
 	// Wait is the time after its first item at which a batch is handed over at the
-	// latest, at the next commit. While the socket has nothing more to read it is handed
-	// over at once, so this is no delay of a quiet stream. Defaults to 5 ms.
+	// latest, at the next commit; in catch-up it is 25 ms at least. While the socket has
+	// nothing more to read it is handed over at once, so this is no delay of a quiet
+	// stream. Defaults to 5 ms.
 	Wait time.Duration `yaml:"wait"`
 }
 

@@ -21,8 +21,10 @@ type parcel struct {
 	commits []lsn.Micros
 	// since is when the first item was appended.
 	since time.Time
-	// open: the chain may take it back to add more, until the writer has it.
+	// open: the chain may take it back to add more, until the writer has it. The writer
+	// leaves it for that until due.
 	open bool
+	due  time.Time
 	// bytes of the batch when it was put: its holder alone may ask the batch.
 	bytes int64
 }
@@ -68,13 +70,24 @@ func (h *handoff) wake() {
 // wait blocks until ready, called with mu held, returns true; or the handoff has
 // failed, or ctx has ended.
 func (h *handoff) wait(ctx context.Context, ready func() bool) error {
+	return h.waitTimed(ctx, func() (bool, <-chan time.Time) { return ready(), nil })
+}
+
+// waitTimed is wait for what may become ready with time: ready is asked again when
+// its channel says so.
+func (h *handoff) waitTimed(ctx context.Context, ready func() (bool, <-chan time.Time)) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for h.err == nil && !ready() {
+	for h.err == nil {
+		ok, again := ready()
+		if ok {
+			return nil
+		}
 		changed := h.changed
 		h.mu.Unlock()
 		select {
 		case <-changed:
+		case <-again:
 		case <-ctx.Done():
 			h.mu.Lock()
 			return context.Cause(ctx)
@@ -111,10 +124,16 @@ func (h *handoff) bytes() int64 {
 }
 
 // put queues a parcel for the writer.
-func (h *handoff) put(p *parcel, open bool) {
+func (h *handoff) put(p *parcel) { h.queueUp(p, false, time.Time{}) }
+
+// putOpen queues a parcel that the chain may take back. The writer takes it when it
+// has nothing else to do, but not before due.
+func (h *handoff) putOpen(p *parcel, due time.Time) { h.queueUp(p, true, due) }
+
+func (h *handoff) queueUp(p *parcel, open bool, due time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	p.open, p.bytes = open, int64(p.batch.Bytes())
+	p.open, p.due, p.bytes = open, due, int64(p.batch.Bytes())
 	h.queue = append(h.queue, p)
 	h.wake()
 }
@@ -143,13 +162,19 @@ func (h *handoff) release(p *parcel) {
 
 // take returns the next parcel to write.
 func (h *handoff) take(ctx context.Context) (*parcel, error) {
-	err := h.wait(ctx, func() bool {
+	err := h.waitTimed(ctx, func() (bool, <-chan time.Time) {
 		if len(h.queue) == 0 {
-			return false
+			return false, nil
 		}
-		h.writing = h.queue[0]
+		p := h.queue[0]
+		if p.open && !p.due.IsZero() {
+			if early := time.Until(p.due); early > 0 {
+				return false, time.After(early)
+			}
+		}
+		h.writing = p
 		h.queue = append(h.queue[:0], h.queue[1:]...)
-		return true
+		return true, nil
 	})
 	if err != nil {
 		return nil, err

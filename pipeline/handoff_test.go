@@ -44,7 +44,7 @@ func TestHandoffTakesInOrder(t *testing.T) {
 	for end := range lsn.LSN(3) {
 		p, err := h.get(ctx)
 		require.NoError(t, err)
-		h.put(fill(p, 1, end+1), false)
+		h.put(fill(p, 1, end+1))
 	}
 	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
@@ -66,13 +66,13 @@ func TestHandoffReclaimsOnlyWhatIsOpenAndNotTaken(t *testing.T) {
 	h := newHandoff(countSink{}, 1<<20)
 	require.Nil(t, h.reclaim(), "nothing there")
 	a, _ := h.get(t.Context())
-	h.put(fill(a, 1, 1), false)
+	h.put(fill(a, 1, 1))
 	require.Nil(t, h.reclaim(), "closed")
 	b, _ := h.get(t.Context())
-	h.put(fill(b, 1, 2), true)
+	h.putOpen(fill(b, 1, 2), time.Time{})
 	require.Same(t, b, h.reclaim())
 	require.Nil(t, h.reclaim(), "taken back already")
-	h.put(b, true)
+	h.putOpen(b, time.Time{})
 	for range 2 {
 		_, err := h.take(t.Context())
 		require.NoError(t, err)
@@ -90,7 +90,7 @@ func TestHandoffReclaimsOnlyWhatIsOpenAndNotTaken(t *testing.T) {
 func TestHandoffBudget(t *testing.T) {
 	h := newHandoff(countSink{}, 1000)
 	a, _ := h.get(t.Context())
-	h.put(fill(a, 11, 1), false)
+	h.put(fill(a, 11, 1))
 	got := make(chan error, 1)
 	go func() {
 		_, err := h.get(t.Context())
@@ -117,7 +117,7 @@ func TestHandoffFailWakesEverybody(t *testing.T) {
 	}
 	go func() { _, err := h.get(t.Context()); errs <- err }()
 	go func() { _, err := h.take(t.Context()); errs <- err }()
-	h.put(&parcel{batch: &countBatch{}}, false)
+	h.put(&parcel{batch: &countBatch{}})
 	go func() { errs <- h.drain(t.Context()) }()
 	// the writer takes the one that was put; get and drain still wait
 	require.NoError(t, <-errs)
@@ -126,6 +126,40 @@ func TestHandoffFailWakesEverybody(t *testing.T) {
 	require.ErrorIs(t, <-errs, boom)
 	require.ErrorIs(t, <-errs, boom)
 	require.ErrorIs(t, h.failed(), boom)
+}
+
+// An open parcel that is not due is the chain's to take back; when it is due, or
+// closed, the writer gets it.
+func TestHandoffLeavesOpenParcelsUntilTheyAreDue(t *testing.T) {
+	h := newHandoff(countSink{}, 1<<20)
+	p, err := h.get(t.Context())
+	require.NoError(t, err)
+	h.putOpen(fill(p, 1, 1), time.Now().Add(time.Hour))
+	short, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	_, err = h.take(short)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Same(t, p, h.reclaim())
+
+	taken := make(chan *parcel)
+	go func() {
+		p, _ := h.take(t.Context())
+		taken <- p
+	}()
+	due := time.Now().Add(20 * time.Millisecond)
+	h.putOpen(p, due)
+	require.Same(t, p, <-taken)
+	require.False(t, time.Now().Before(due))
+	h.done()
+
+	p, err = h.get(t.Context())
+	require.NoError(t, err)
+	h.putOpen(fill(p, 1, 2), time.Now().Add(time.Hour))
+	require.Same(t, p, h.reclaim())
+	h.put(p)
+	got, err := h.take(t.Context())
+	require.NoError(t, err)
+	require.Same(t, p, got)
 }
 
 // Whatever the chain and the writer do, and in whatever order: parcels are written
@@ -152,7 +186,11 @@ func TestHandoffModel(t *testing.T) {
 				}
 			case 1, 2: // hand over
 				if cur != nil {
-					h.put(cur, rapid.Bool().Draw(t, "open"))
+					if rapid.Bool().Draw(t, "open") {
+						h.putOpen(cur, time.Now().Add(time.Duration(rapid.IntRange(-1000, 1000).Draw(t, "µs"))*time.Microsecond))
+					} else {
+						h.put(cur)
+					}
 					cur = nil
 					open++
 				}

@@ -43,7 +43,7 @@ func (c *chain) mark(ctx context.Context, end lsn.LSN, replyRequested bool) erro
 		return err
 	}
 	p.to = c.at
-	c.put(p, false)
+	c.put(p)
 	return nil
 }
 

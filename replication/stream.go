@@ -126,6 +126,10 @@ func (st *Stream) count(m message) {
 // will not read the network.
 func (st *Stream) Ready() bool { return st.in.ready() }
 
+// Behind reports whether the server has more than it could send so far, so that what
+// comes is not new. It is for the goroutine that calls Next.
+func (st *Stream) Behind() bool { return st.socket.pacer.lazy }
+
 // Wake says that the confirmed position has moved. It never blocks. The server is
 // told within a second, or within 0.1 s when it has asked.
 func (st *Stream) Wake() { nudge(st.report.wake) }
