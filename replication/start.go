@@ -118,6 +118,7 @@ func (st *Stream) begin(ctx context.Context, command string) error {
 
 // run makes the connection a stream's and starts its goroutine.
 func (st *Stream) run(eager bool, senderTimeout time.Duration) {
+	st.socket.Conn = detach(st.socket.Conn) // nobody else uses the connection yet
 	st.socket.start(pacerOf(st.socket.Conn, eager), senderTimeout, st.report.probe)
 	go st.reporting()
 }

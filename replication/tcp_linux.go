@@ -11,6 +11,9 @@ import (
 // control runs f on the descriptor of a TCP connection. false: it is no TCP
 // connection, or f failed.
 func control(c net.Conn, f func(fd int) error) bool {
+	if r, ok := c.(*rawConn); ok {
+		return r.remote.Network() == "tcp" && r.control(f) == nil
+	}
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {
 		return false
