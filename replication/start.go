@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/walbridge/walbridge/internal/lsn"
+	"github.com/walbridge/walbridge/internal/rawconn"
 )
 
 // Stream starts a replication session. ctx bounds the start alone; end the stream by
@@ -118,7 +119,7 @@ func (st *Stream) begin(ctx context.Context, command string) error {
 
 // run makes the connection a stream's and starts its goroutine.
 func (st *Stream) run(eager bool, senderTimeout time.Duration) {
-	st.socket.Conn = detach(st.socket.Conn) // nobody else uses the connection yet
+	st.socket.Conn = rawconn.Detach(st.socket.Conn) // nobody else uses the connection yet
 	st.socket.start(pacerOf(st.socket.Conn, eager), senderTimeout, st.report.probe)
 	go st.reporting()
 }

@@ -6,13 +6,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/walbridge/walbridge/internal/rawconn"
 )
 
 // control runs f on the descriptor of a TCP connection. false: it is no TCP
 // connection, or f failed.
 func control(c net.Conn, f func(fd int) error) bool {
-	if r, ok := c.(*rawConn); ok {
-		return r.remote.Network() == "tcp" && r.control(f) == nil
+	if r, ok := c.(*rawconn.Conn); ok {
+		return r.RemoteAddr().Network() == "tcp" && r.Control(f) == nil
 	}
 	tcp, ok := c.(*net.TCPConn)
 	if !ok {

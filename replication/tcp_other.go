@@ -10,8 +10,6 @@ import (
 // Other systems have no way to change the window of a connection: reading is
 // always eager there, and a black hole is found by the read's own deadline.
 
-func detach(c net.Conn) net.Conn { return c }
-
 func setUserTimeout(net.Conn, time.Duration) {}
 
 func setWindowClamp(net.Conn, int) bool { return false }

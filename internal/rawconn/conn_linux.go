@@ -1,4 +1,4 @@
-package replication
+package rawconn
 
 import (
 	"errors"
@@ -14,18 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rawConn is a connection outside of the runtime's poller: its reader waits in
+// Conn is a connection outside of the runtime's poller: its reader waits in
 // poll(2) on a thread of its own.
 //
-// The runtime watches every connection with epoll, edge-triggered, whether somebody
-// reads it or not. A walsender makes one small send for each row, and each is an
-// event that wakes a thread of the runtime for nothing while the reader rests or is
-// busy: that costs the reader's side about as much as all the rest of the work on a
-// row, and the walsender, which does the waking, a fifth more. A catch-up reader
-// needs none of it.
-//
 // It keeps the contract of net.Conn: any method may be called by any goroutine.
-type rawConn struct {
+type Conn struct {
 	fd            int
 	wake          int // an eventfd that ends a reader's wait
 	local, remote net.Addr
@@ -44,9 +37,9 @@ type rawConn struct {
 // never is no deadline.
 const never = math.MaxInt64
 
-// detach takes a connection out of the runtime's poller. The old one must not be
+// Detach takes a connection out of the runtime's poller. The old one must not be
 // used any more. Not every kind of connection can be: then it is returned as it is.
-func detach(c net.Conn) net.Conn {
+func Detach(c net.Conn) net.Conn {
 	conn, ok := c.(interface {
 		net.Conn
 		syscall.Conn
@@ -58,7 +51,7 @@ func detach(c net.Conn) net.Conn {
 	if err != nil {
 		return c
 	}
-	r := &rawConn{fd: -1, local: c.LocalAddr(), remote: c.RemoteAddr(), base: time.Now()}
+	r := &Conn{fd: -1, local: c.LocalAddr(), remote: c.RemoteAddr(), base: time.Now()}
 	r.readBy.Store(never)
 	r.writeBy.Store(never)
 	if r.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
@@ -74,7 +67,7 @@ func detach(c net.Conn) net.Conn {
 }
 
 // acquire begins a call that uses the descriptors.
-func (r *rawConn) acquire() error {
+func (r *Conn) acquire() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -84,7 +77,7 @@ func (r *rawConn) acquire() error {
 	return nil
 }
 
-func (r *rawConn) release() {
+func (r *Conn) release() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.users--; r.closed && r.users == 0 {
@@ -92,19 +85,19 @@ func (r *rawConn) release() {
 	}
 }
 
-func (r *rawConn) free() {
+func (r *Conn) free() {
 	_ = unix.Close(r.fd)
 	_ = unix.Close(r.wake)
 }
 
-func (r *rawConn) isClosed() bool {
+func (r *Conn) isClosed() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.closed
 }
 
 // Close ends the connection and all calls that wait on it.
-func (r *rawConn) Close() error {
+func (r *Conn) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -121,7 +114,7 @@ func (r *rawConn) Close() error {
 }
 
 // Read reads at least one byte.
-func (r *rawConn) Read(p []byte) (int, error) {
+func (r *Conn) Read(p []byte) (int, error) {
 	if err := r.acquire(); err != nil {
 		return 0, r.opError("read", err)
 	}
@@ -153,7 +146,7 @@ func (r *rawConn) Read(p []byte) (int, error) {
 }
 
 // awaitInput waits until there may be something to read, or another deadline.
-func (r *rawConn) awaitInput() {
+func (r *Conn) awaitInput() {
 	r.waiting.Store(true) // before the deadline is read: who changes it afterwards wakes us
 	defer r.waiting.Store(false)
 	fds := []unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}, {Fd: int32(r.wake), Events: unix.POLLIN}}
@@ -165,7 +158,7 @@ func (r *rawConn) awaitInput() {
 }
 
 // Write writes all of p.
-func (r *rawConn) Write(p []byte) (int, error) {
+func (r *Conn) Write(p []byte) (int, error) {
 	if err := r.acquire(); err != nil {
 		return 0, r.opError("write", err)
 	}
@@ -199,7 +192,7 @@ func (r *rawConn) Write(p []byte) (int, error) {
 const writeLook = 50 * time.Millisecond
 
 // left is the time until a deadline.
-func (r *rawConn) left(by *atomic.Int64) time.Duration {
+func (r *Conn) left(by *atomic.Int64) time.Duration {
 	at := by.Load()
 	if at == never {
 		return never
@@ -216,12 +209,12 @@ func millis(d time.Duration) int {
 }
 
 // rouse ends a reader's wait. The caller has the descriptors.
-func (r *rawConn) rouse() {
+func (r *Conn) rouse() {
 	_, _ = unix.Write(r.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // in native order any number but 0 does
 }
 
 // SetReadDeadline sets when reads end, those that wait as well.
-func (r *rawConn) SetReadDeadline(t time.Time) error {
+func (r *Conn) SetReadDeadline(t time.Time) error {
 	if err := r.acquire(); err != nil {
 		return r.opError("set", err)
 	}
@@ -234,7 +227,7 @@ func (r *rawConn) SetReadDeadline(t time.Time) error {
 }
 
 // SetWriteDeadline sets when writes end; those that wait notice within 50 ms.
-func (r *rawConn) SetWriteDeadline(t time.Time) error {
+func (r *Conn) SetWriteDeadline(t time.Time) error {
 	if err := r.acquire(); err != nil {
 		return r.opError("set", err)
 	}
@@ -244,11 +237,11 @@ func (r *rawConn) SetWriteDeadline(t time.Time) error {
 }
 
 // SetDeadline sets both deadlines.
-func (r *rawConn) SetDeadline(t time.Time) error {
+func (r *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(r.SetReadDeadline(t), r.SetWriteDeadline(t))
 }
 
-func (r *rawConn) set(by *atomic.Int64, t time.Time) {
+func (r *Conn) set(by *atomic.Int64, t time.Time) {
 	if t.IsZero() {
 		by.Store(never)
 		return
@@ -257,13 +250,13 @@ func (r *rawConn) set(by *atomic.Int64, t time.Time) {
 }
 
 // LocalAddr returns the local address.
-func (r *rawConn) LocalAddr() net.Addr { return r.local }
+func (r *Conn) LocalAddr() net.Addr { return r.local }
 
 // RemoteAddr returns the peer's address.
-func (r *rawConn) RemoteAddr() net.Addr { return r.remote }
+func (r *Conn) RemoteAddr() net.Addr { return r.remote }
 
-// control calls f with the descriptor.
-func (r *rawConn) control(f func(fd int) error) error {
+// Control calls f with the descriptor, which f must not keep.
+func (r *Conn) Control(f func(fd int) error) error {
 	if err := r.acquire(); err != nil {
 		return err
 	}
@@ -271,6 +264,6 @@ func (r *rawConn) control(f func(fd int) error) error {
 	return f(r.fd)
 }
 
-func (r *rawConn) opError(op string, err error) error {
+func (r *Conn) opError(op string, err error) error {
 	return &net.OpError{Op: op, Net: r.remote.Network(), Source: r.local, Addr: r.remote, Err: err}
 }

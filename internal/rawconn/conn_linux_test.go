@@ -1,4 +1,4 @@
-package replication
+package rawconn
 
 import (
 	"net"
@@ -25,13 +25,13 @@ func pipe(network, address string) nettest.MakePipe {
 		if c2, err = l.Accept(); err != nil {
 			return nil, nil, nil, err
 		}
-		c1 = detach(c1)
+		c1 = Detach(c1)
 		return c1, c2, func() { _ = c1.Close(); _ = c2.Close() }, nil
 	}
 }
 
 // A detached connection is a net.Conn as good as any.
-func TestRawConnIsAConn(t *testing.T) {
+func TestKeepsTheContract(t *testing.T) {
 	t.Run("tcp", func(t *testing.T) { nettest.TestConn(t, pipe("tcp", "127.0.0.1:0")) })
 	t.Run("unix", func(t *testing.T) {
 		n := 0
@@ -43,7 +43,7 @@ func TestRawConnIsAConn(t *testing.T) {
 	})
 }
 
-func TestRawConnWaitIsEnded(t *testing.T) {
+func TestWaitIsEnded(t *testing.T) {
 	for name, end := range map[string]func(t *testing.T, c net.Conn){
 		"by a deadline": func(t *testing.T, c net.Conn) { require.NoError(t, c.SetReadDeadline(time.Unix(1, 0))) },
 		"by Close":      func(t *testing.T, c net.Conn) { require.NoError(t, c.Close()) },
@@ -52,13 +52,13 @@ func TestRawConnWaitIsEnded(t *testing.T) {
 			c, _, stop, err := pipe("tcp", "127.0.0.1:0")()
 			require.NoError(t, err)
 			t.Cleanup(stop)
-			require.IsType(t, &rawConn{}, c)
+			require.IsType(t, &Conn{}, c)
 			ended := make(chan error, 1)
 			go func() {
 				_, err := c.Read(make([]byte, 1))
 				ended <- err
 			}()
-			for !c.(*rawConn).waiting.Load() {
+			for !c.(*Conn).waiting.Load() {
 				require.Empty(t, ended)
 			}
 			end(t, c)
@@ -78,5 +78,5 @@ func TestRawConnWaitIsEnded(t *testing.T) {
 func TestDetachLeavesOthers(t *testing.T) {
 	c, other := net.Pipe()
 	t.Cleanup(func() { _ = c.Close(); _ = other.Close() })
-	require.Equal(t, c, detach(c))
+	require.Equal(t, c, Detach(c))
 }
