@@ -25,10 +25,11 @@ build: ## build ./walbridge, one static file
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o walbridge ./cmd/walbridge
 
 .PHONY: deps
-deps: ## fetch what tests need, once: modules, PostgreSQL (DEPS_MATRIX=1: all versions), a browser
+deps: ## fetch what tests need, once: modules, PostgreSQL (DEPS_MATRIX=1: all versions), a browser, Python's driver
 	go mod download
 	go run ./internal/embeddedpg/fetch $(PG)
 	.ci/browser
+	.ci/python
 
 .PHONY: test
 test: deps ## run all tests (under 5 minutes on two cores)

@@ -25,23 +25,26 @@ var update = flag.Bool("update", false, "write walbridge.schema.json")
 
 // words are the keys whose value is one of a few words.
 var words = map[string][]string{
-	"source.failover":                {"auto", "on", "off"},
-	"routes[].snapshot":              {"never"},
-	"routes[].outbox.payload_format": {"json", "text", "bytes"},
-	"routes[].outbox.on_update":      {"skip", "halt"},
-	"routes[].outbox.format":         {"plain"},
-	"routes[].changes.envelope":      {"walbridge", "row"},
-	"routes[].changes.order":         {"key", "table"},
-	"routes[].changes.truncate":      {"propagate", "ignore", "halt"},
-	"routes[].changes.numeric":       {"exact", "string", "number"},
-	"routes[].changes.int64":         {"number", "string"},
-	"routes[].columns.at":            {"bridge"},
-	"sink.stdout.format":             {"json", "pretty"},
-	"sink.discard.form":              {"json", "worktable"},
-	"on_error.policy":                {"dead_letter", "halt"},
-	"log.level":                      {"debug", "info", "warn", "error"},
-	"log.format":                     {"text", "json"},
-	"migrate":                        {"never", "auto"},
+	"source.failover":                              {"auto", "on", "off"},
+	"routes[].snapshot":                            {"never"},
+	"routes[].outbox.payload_format":               {"json", "text", "bytes"},
+	"routes[].outbox.on_update":                    {"skip", "halt"},
+	"routes[].outbox.format":                       {"plain"},
+	"routes[].changes.envelope":                    {"walbridge", "row"},
+	"routes[].changes.order":                       {"key", "table"},
+	"routes[].changes.truncate":                    {"propagate", "ignore", "halt"},
+	"routes[].changes.numeric":                     {"exact", "string", "number"},
+	"routes[].changes.int64":                       {"number", "string"},
+	"routes[].columns.at":                          {"bridge"},
+	"sink.stdout.format":                           {"json", "pretty"},
+	"sink.discard.form":                            {"json", "worktable"},
+	"on_error.policy":                              {"dead_letter", "halt"},
+	"sink.worktable.retention.on_exceeded":         {"expire", "keep"},
+	"sink.worktable.retention.events.on_exceeded":  {"expire", "keep"},
+	"sink.worktable.retention.changes.on_exceeded": {"expire", "keep"},
+	"log.level":                                    {"debug", "info", "warn", "error"},
+	"log.format":                                   {"text", "json"},
+	"migrate":                                      {"never", "auto"},
 }
 
 // patterns are those of keys that are names.
@@ -123,7 +126,11 @@ func (g *generator) section(t reflect.Type, path string) map[string]any {
 		}
 		s := g.of(f.typ, p)
 		name := t.FieldByIndex(f.index).Name
-		doc := g.docsOf(t)[name]
+		owner := t
+		if n := len(f.index) - 1; n > 0 {
+			owner = t.FieldByIndex(f.index[:n]).Type // inlined
+		}
+		doc := g.docsOf(owner)[name]
 		require.NotEmpty(g.t, doc, "%s.%s has no comment", t, name)
 		if rest, ok := strings.CutPrefix(doc, name+" "); ok {
 			doc = f.key + " " + rest
@@ -275,7 +282,10 @@ func withKey(t testing.TB, path, value string) string {
 	if strings.HasPrefix(path, "routes[].outbox") {
 		delete(route, "changes")
 	}
-	if !strings.HasPrefix(path, "sink.discard") {
+	switch {
+	case strings.HasPrefix(path, "sink.worktable"):
+		doc["sink"] = map[string]any{"worktable": map[string]any{"dsn": "host=db"}}
+	case !strings.HasPrefix(path, "sink.discard"):
 		doc["sink"] = map[string]any{"stdout": map[string]any{}}
 	}
 	at := doc

@@ -13,7 +13,7 @@ import (
 
 const (
 	// Version is the schema that this program makes and knows.
-	Version = 5
+	Version = 8
 	// CompatibleFrom is the oldest program version that works with schema Version.
 	CompatibleFrom = 5
 	// DefaultSchema is the schema that configurations default to.
@@ -33,12 +33,28 @@ const (
 	LockLog        int32 = 0x57420001 // transaction lock: adding to log
 	LockPartitions int32 = 0x57420002 // transaction lock: making partitions
 	LockMigrations int32 = 0x57420003 // session lock: migrating
+
+	// LockSubscriptions is a transaction lock: making, moving and dropping
+	// subscriptions, and taking partitions away.
+	LockSubscriptions int32 = 0x57420004
+	LockInbox         int32 = 0x57420005 // transaction lock: moving rows of inbox to log
 )
 
 // SQLSTATEs that the schema's functions raise.
 const (
 	CodeFenced   = "WB001" // the source has been opened by another writer
 	CodeArgument = "WB002" // an argument is out of range
+
+	CodeIsolation           = "WB003" // the transaction is not READ COMMITTED
+	CodeUnknownSubscription = "WB004" // there is no such subscription
+	CodeLostLease           = "WB005" // a lane is no longer at the worker's generation; the detail lists the lanes, as 3,7
+	CodeExpired             = "WB006" // log no longer waited for the subscription; only a reset leads out
+	CodeBelowFloor          = "WB007" // log no longer holds the start; the detail is the first seq it holds
+	CodeTransaction         = "WB008" // next in a transaction that already wrote
+	CodeExists              = "WB009" // the subscription exists and reads other streams
+	CodeDeadLetter          = "WB010" // not an open dead letter of a subscription
+	CodeNotLatest           = "WB011" // a newer item of the key is there; the detail is its seq
+	CodeNoItem              = "WB012" // the item is neither parked nor in log, or not in the hand of the receipt
 )
 
 //go:embed sql/*.sql
@@ -84,6 +100,8 @@ func render(sql []byte, schema string, lanes int) []byte {
 		"{{lanes}}", strconv.Itoa(lanes),
 		"{{log_lock}}", strconv.Itoa(int(LockLog)),
 		"{{partition_lock}}", strconv.Itoa(int(LockPartitions)),
+		"{{inbox_lock}}", strconv.Itoa(int(LockInbox)),
+		"{{subscription_lock}}", strconv.Itoa(int(LockSubscriptions)),
 	).Replace(string(sql)))
 }
 

@@ -180,9 +180,12 @@ func TestCheckSameDatabase(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	cfg := Config{DSN: "postgres://u@h/d"}.WithDefaults()
-	require.Equal(t, Config{DSN: "postgres://u@h/d", Schema: "walbridge", Lanes: 64, WriteTimeout: 30 * time.Second}, cfg)
+	require.Equal(t, Config{
+		DSN: "postgres://u@h/d", Schema: "walbridge", Lanes: 64, WriteTimeout: 30 * time.Second, DedupeWindow: 7 * 24 * time.Hour,
+		Retention: Retention{Policy: Policy{Min: 24 * time.Hour, Max: 7 * 24 * time.Hour, OnExceeded: "expire"}},
+	}, cfg)
 	require.Empty(t, cfg.Validate())
-	bad := Config{Schema: "pg_x", Lanes: -1, WriteTimeout: time.Millisecond}
+	bad := Config{Schema: "pg_x", Lanes: -1, WriteTimeout: time.Millisecond}.WithDefaults()
 	var where []string
 	for _, p := range bad.Validate() {
 		where = append(where, p.Where)

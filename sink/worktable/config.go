@@ -21,6 +21,11 @@ type Config struct {
 	// Lanes is the number of lanes, as the schema was made with; the sink refuses
 	// another. Defaults to 64.
 	Lanes int `yaml:"lanes"`
+	// Retention is how long the log keeps its items.
+	Retention Retention `yaml:"retention"`
+	// DedupeWindow is how long rows of inbox, and with them their idempotency keys,
+	// are kept after workers have moved them to the log. Defaults to 7d.
+	DedupeWindow time.Duration `yaml:"dedupe_window"`
 	// WriteTimeout bounds a write and says how long a writer may stand still before
 	// another ends it. It is sink.write_timeout of the file, beside this section.
 	// Defaults to 30 s.
@@ -39,6 +44,10 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.Lanes == 0 {
 		c.Lanes = migrations.DefaultLanes
+	}
+	c.Retention = c.Retention.withDefaults()
+	if c.DedupeWindow == 0 {
+		c.DedupeWindow = defaultDedupe
 	}
 	if c.WriteTimeout == 0 {
 		c.WriteTimeout = defaultWriteTimeout
@@ -64,6 +73,10 @@ func (c Config) Validate() []fault.Problem {
 	if err := migrations.CheckLanes(c.Lanes); err != nil {
 		bad("sink.worktable.lanes", err.Error(), fmt.Sprintf("lanes: %d", migrations.DefaultLanes))
 	}
+	c.Retention.validate(bad)
+	if c.DedupeWindow < time.Second {
+		bad("sink.worktable.dedupe_window", c.DedupeWindow.String()+" is less than 1s", "dedupe_window: 7d")
+	}
 	if c.WriteTimeout < time.Second {
 		bad("sink.write_timeout", c.WriteTimeout.String()+" is less than 1s", "write_timeout: "+defaultWriteTimeout.String())
 	}
@@ -79,11 +92,14 @@ type tuning struct {
 	trimKeep       int64         // batch rows kept of a source
 	trimMost       int64         // batch rows deleted at a time
 	notifyPause    time.Duration // between two NOTIFYs
+	retainAfter    time.Duration // from the first Open to the first look at old partitions
+	retainEvery    time.Duration // between two looks
 }
 
 func defaultTuning() tuning {
 	return tuning{
 		partitionSize: 10_000_000, partitionAhead: 2, lockTimeout: time.Second,
 		trimEvery: 1000, trimKeep: 1000, trimMost: 5000, notifyPause: 20 * time.Millisecond,
+		retainAfter: 10 * time.Second, retainEvery: time.Minute,
 	}
 }

@@ -44,6 +44,9 @@ func (s *Sink) Open(ctx context.Context, src sink.Source) (lsn.Progress, error) 
 }
 
 func (s *Sink) open(ctx context.Context) (lsn.Progress, error) {
+	if err := checkName(s.src.Name); err != nil {
+		return lsn.Progress{}, err
+	}
 	if err := s.connect(ctx); err != nil {
 		return lsn.Progress{}, err
 	}

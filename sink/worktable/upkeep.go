@@ -12,8 +12,8 @@ import (
 	"github.com/walbridge/walbridge/migrations"
 )
 
-// upkeep is the work behind the writes, in one goroutine over the side session:
-// readers are notified, partitions are made before they are needed, old rows of
+// upkeep is the work behind the writes. In one goroutine over the side session readers
+// are notified, partitions are made before they are needed, old rows of
 // batch are deleted. All of it may fail and is tried again after a later write.
 type upkeep struct {
 	s      *Sink
@@ -28,12 +28,17 @@ type upkeep struct {
 	mu      sync.Mutex // guards the fields below
 	source  string
 	trimmed int64 // batch rows up to this one are gone
+
+	// The rest belongs to retain.
+	held   string
+	pruned int64 // rows of inbox up to this n are gone
 }
 
 func startUpkeep(s *Sink) *upkeep {
 	ctx, cancel := context.WithCancel(context.Background())
 	u := &upkeep{s: s, cancel: cancel, wake: make(chan struct{}, 1)}
 	u.done.Go(func() { u.run(ctx) })
+	u.done.Go(func() { u.retain(ctx) })
 	return u
 }
 
@@ -134,7 +139,8 @@ func (u *upkeep) trimmedTo() int64 {
 }
 
 // trim deletes the oldest rows of batch, some at a time, from where the last trim
-// ended, and never the newest.
+// ended, and never the newest, nor the newest that added to log: readers take from it
+// how far the log is.
 func (u *upkeep) trim(ctx context.Context, n int64) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -143,7 +149,8 @@ func (u *upkeep) trim(ctx context.Context, n int64) error {
 		return nil
 	}
 	err := u.s.side.do(ctx, sideTimeout, func(ctx context.Context, c *pgx.Conn) error {
-		_, err := c.Exec(ctx, "DELETE FROM "+u.s.sql.schema+".batch WHERE source = $1 AND n > $2 AND n <= $3", u.source, u.trimmed, to)
+		_, err := c.Exec(ctx, fmt.Sprintf(`DELETE FROM %s.batch WHERE source = $1 AND n > $2 AND n <= $3
+			AND n <> coalesce((SELECT b.n FROM %[1]s.batch b WHERE b.source = $1 AND b.last_seq IS NOT NULL ORDER BY b.n DESC LIMIT 1), 0)`, u.s.sql.schema), u.source, u.trimmed, to)
 		return err
 	})
 	if err == nil {
