@@ -26,6 +26,7 @@ func testHelpers() []string {
 	return []string{
 		"internal/pgtest/...", "internal/kafkatest/...", "internal/browsertest/...", "internal/torture/...",
 		"sink/sinktest/...", "decoder/decodertest/...", "queue/queuetest/...", "workflow/workflowtest/...",
+		"examples/internal/proof/...",
 	}
 }
 
@@ -89,8 +90,18 @@ func importRules() []importRule {
 		in: []string{"queue/...", "workflow/..."}, never: append(stages(), "configs/..."),
 		why: "consumers know the work table's tables, not how they are filled",
 	}, {
+		in: []string{"queue/...", "workflow/..."}, except: testHelpers(),
+		never: []string{"internal/...", "golang.org/x/...", "github.com/pressly/goose/...", "github.com/hashicorp/go-hclog"},
+		why:   "a public package drags what it imports into its users' programs: the standard library, pgx, client_golang and migrations are enough",
+	}, {
 		in: []string{"queue/..."}, never: []string{"workflow/..."},
 		why: "a workflow is built on the queue, not the queue on it",
+	}, {
+		in: []string{"examples/..."}, tests: true, never: append(stages(), "configs/..."),
+		why: "an example uses what an application can use; its bridge is the program",
+	}, {
+		in: []string{everyOwn}, except: []string{"examples/..."}, tests: true, never: []string{"examples/..."},
+		why: "an example is read and copied, not built upon",
 	}, {
 		in: []string{everyOwn}, except: testHelpers(),
 		never: append([]string{
