@@ -5,11 +5,13 @@ import (
 	"fmt"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/walbridge/walbridge/configs"
 	"github.com/walbridge/walbridge/internal/catalog"
+	"github.com/walbridge/walbridge/internal/consumers"
 	"github.com/walbridge/walbridge/internal/fault"
 	"github.com/walbridge/walbridge/internal/status"
 	"github.com/walbridge/walbridge/mapper"
@@ -95,6 +97,17 @@ type bridge struct {
 	metrics  *prometheus.Registry
 	// closed is closed when the reader of the output has gone; nil for other sinks.
 	closed <-chan struct{}
+	// watcher looks at the readers of the work table; nil for other sinks.
+	watcher *consumers.Watcher
+}
+
+// status is what the bridge says of itself, and of the readers of its work table.
+func (b *bridge) status() status.Status {
+	s := b.pipeline.Status()
+	if b.watcher != nil {
+		s.Consumers = b.watcher.Latest()
+	}
+	return s
 }
 
 // bridge wires a configuration up. Nothing is connected to yet.
@@ -121,8 +134,34 @@ func (a *app) bridge(l configs.Loaded, log hclog.Logger, o runOptions) (*bridge,
 		},
 	})
 	b := &bridge{pipeline: p, metrics: registry}
+	if err == nil && l.Config.Sink.Worktable != nil {
+		err = a.watch(l, log, b)
+	}
 	if lines, ok := out.(*stdout.Sink); ok {
 		b.closed = lines.OutputClosed()
 	}
 	return b, err
+}
+
+// watch adds what looks at the readers of the work table. The standby of a bridge
+// does not look: the owner's metrics have the same names.
+func (a *app) watch(l configs.Loaded, log hclog.Logger, b *bridge) error {
+	cfg, err := workTableConfig(l)
+	if err != nil {
+		return err
+	}
+	b.watcher = consumers.NewWatcher(consumers.WatchConfig{
+		Connect: func(ctx context.Context) (*pgx.Conn, error) {
+			return worktable.Connect(ctx, cfg, l.Config.Name+" consumers")
+		},
+		Schema: cfg.Schema, Bridge: l.Config.Name, Log: log.Named("consumers"),
+		Active: func() bool {
+			switch b.pipeline.Status().State {
+			case status.StateStreaming, status.StateBackoff, status.StateHalted:
+				return true
+			}
+			return false
+		},
+	})
+	return b.metrics.Register(b.watcher)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/walbridge/walbridge/configs"
+	"github.com/walbridge/walbridge/internal/consumers"
 	"github.com/walbridge/walbridge/mapper"
 	"github.com/walbridge/walbridge/sink/worktable"
 )
@@ -19,10 +20,11 @@ import (
 func (a *app) dlqCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "dlq", Short: "List, show, replay and discard dead letters",
-		Long: `Changes that could not be mapped, and items that the work table refused, are kept as
-dead letters with their reason. They can be looked at, replayed once the cause is
-cured, or discarded. What is done is noted in the operation table.`,
-		Example: "  walbridge dlq list\n  walbridge dlq replay 17 18",
+		Long: `Changes that could not be mapped, items that the work table refused, and items that a
+subscription's workers gave up, are kept as dead letters with their reason. They can be
+looked at, replayed once the cause is cured, or discarded. What is done is noted in the
+operation table.`,
+		Example: "  walbridge dlq list\n  walbridge dlq list --subscription search\n  walbridge dlq replay 17 18",
 		Args:    arguments(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -50,12 +52,23 @@ func (a *app) withStore(ctx context.Context, use func(configs.Loaded, *worktable
 
 func (a *app) dlqList() *cobra.Command {
 	var f worktable.Filter
+	var subscription string
 	cmd := &cobra.Command{
 		Use: "list", Short: "List dead letters, the oldest first",
-		Long:    "List the bridge's dead letters, the oldest first. Without --all, those that were replayed or discarded are left out.",
-		Example: "  walbridge dlq list --reason payload_not_json\n  walbridge dlq list --after 100 --limit 100 --json",
+		Long:    "List the bridge's dead letters, or those of a subscription, the oldest first. Without --all, those that were replayed or discarded are left out.",
+		Example: "  walbridge dlq list --reason payload_not_json\n  walbridge dlq list --subscription search\n  walbridge dlq list --after 100 --limit 100 --json",
 		Args:    arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.Limit < 1 || f.Limit > 1000 {
+				return usageError{errors.New("--limit: 1 to 1000 are possible")}
+			}
+			if subscription != "" {
+				loaded, err := a.load()
+				if err != nil {
+					return err
+				}
+				return a.listLetters(cmd.Context(), loaded, subscription, f)
+			}
 			return a.withStore(cmd.Context(), func(l configs.Loaded, s *worktable.Store) error {
 				f.Source = l.Config.Name
 				letters, err := s.List(cmd.Context(), f)
@@ -66,6 +79,7 @@ func (a *app) dlqList() *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().StringVar(&subscription, "subscription", "", "those of this subscription, instead of the bridge's own")
 	cmd.Flags().StringVar(&f.Stream, "stream", "", "only those of this stream")
 	cmd.Flags().StringVar(&f.Key, "key", "", "only those of this key")
 	cmd.Flags().StringVar(&f.Reason, "reason", "", "only those of this reason")
@@ -152,8 +166,11 @@ func (a *app) dlqShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.withStore(cmd.Context(), func(_ configs.Loaded, s *worktable.Store) error {
+			return a.withStore(cmd.Context(), func(loaded configs.Loaded, s *worktable.Store) error {
 				l, err := s.Show(cmd.Context(), ids[0])
+				if errors.Is(err, worktable.ErrNoLetter) {
+					return a.showLetterOf(cmd.Context(), loaded, ids[0])
+				}
 				if err != nil {
 					return err
 				}
@@ -165,28 +182,46 @@ func (a *app) dlqShow() *cobra.Command {
 }
 
 func (a *app) dlqReplay() *cobra.Command {
-	var trial bool
-	var note string
+	var how consumers.Resolve
 	cmd := &cobra.Command{
-		Use: "replay ID ...", Short: "Map and store dead letters again",
-		Long: `Replay dead letters: what could not be mapped is mapped again by today's routes, what the
-table refused is stored as it was mapped. The items keep their ids and get a new place
-at the end of the log; items of the same key that were delivered meanwhile are named.`,
-		Example: "  walbridge dlq replay 17 --trial\n  walbridge dlq replay 17 18",
+		Use: "replay ID ...", Short: "Deliver dead letters again",
+		Long: `Replay dead letters. Of the bridge: what could not be mapped is mapped again by today's
+routes, what the table refused is stored as it was mapped; the items keep their ids and
+get a new place at the end of the log. Of a subscription: the item goes back to its
+workers under its old seq, with new attempts. Items of the same key that were delivered
+meanwhile are named; --if-latest refuses where the log has a newer one.`,
+		Example: "  walbridge dlq replay 17 --trial\n  walbridge dlq replay 17 18 --if-latest",
 		Args:    arguments(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ids, err := parseIDs(args)
 			if err != nil {
 				return err
 			}
-			return a.withStore(cmd.Context(), func(l configs.Loaded, s *worktable.Store) error {
-				return a.replay(cmd.Context(), l, s, ids, worktable.Operator{ToolVersion: a.version, Note: note}, trial)
-			})
+			return a.withStore(cmd.Context(), func(l configs.Loaded, s *worktable.Store) error { return a.replayAll(cmd.Context(), l, s, ids, how) })
 		},
 	}
-	cmd.Flags().BoolVar(&trial, "trial", false, "do it, say what would happen, and take it back")
-	cmd.Flags().StringVar(&note, "note", "", "why, for the operation table")
+	cmd.Flags().BoolVar(&how.IfLatest, "if-latest", false, "of a subscription: only where the log has no newer item of the key")
+	cmd.Flags().BoolVar(&how.Trial, "trial", false, "do it, say what would happen, and take it back")
+	cmd.Flags().StringVar(&how.Note, "note", "", "why, for the operation table")
 	return cmd
+}
+
+// replayAll replays letters of subscriptions and of the bridge.
+func (a *app) replayAll(ctx context.Context, l configs.Loaded, s *worktable.Store, ids []int64, how consumers.Resolve) error {
+	theirs, own, err := a.sorted(ctx, l, ids)
+	if err != nil {
+		return err
+	}
+	if how.IfLatest && len(own) > 0 {
+		return usageError{fmt.Errorf("--if-latest is about letters of subscriptions; dead letter %d is none", own[0])}
+	}
+	if len(theirs) > 0 {
+		err = a.replayLetters(ctx, l, theirs, how)
+	}
+	if len(own) > 0 {
+		err = errors.Join(err, a.replay(ctx, l, s, own, worktable.Operator{ToolVersion: a.version, Note: how.Note}, how.Trial))
+	}
+	return err
 }
 
 func (a *app) replay(ctx context.Context, l configs.Loaded, s *worktable.Store, ids []int64, by worktable.Operator, trial bool) error {
@@ -250,7 +285,7 @@ func (a *app) dlqDiscard() *cobra.Command {
 	var note string
 	cmd := &cobra.Command{
 		Use: "discard ID ...", Short: "Close dead letters for good",
-		Long:    "Close dead letters that nobody needs. They stay to be read, and are never replayed.",
+		Long:    "Close dead letters that nobody needs. They stay to be read, and are never replayed. A key that a subscription's letter blocked goes on.",
 		Example: "  walbridge dlq discard 17 --note 'test data'",
 		Args:    arguments(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -258,23 +293,38 @@ func (a *app) dlqDiscard() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.withStore(cmd.Context(), func(l configs.Loaded, s *worktable.Store) error {
-				for _, id := range ids {
-					if err := ownLetter(cmd.Context(), s, id, l.Config.Name); err != nil {
-						return err
-					}
-				}
-				n, err := s.Discard(cmd.Context(), ids, worktable.Operator{ToolVersion: a.version, Note: note})
-				if err != nil {
-					return err
-				}
-				_, err = fmt.Fprintf(a.stdout, "discarded %d of %d; the others were not open\n", n, len(ids))
-				return err
-			})
+			return a.withStore(cmd.Context(), func(l configs.Loaded, s *worktable.Store) error { return a.discardAll(cmd.Context(), l, s, ids, note) })
 		},
 	}
 	cmd.Flags().StringVar(&note, "note", "", "why, for the operation table")
 	return cmd
+}
+
+// discardAll closes letters of subscriptions and of the bridge; a mistake in one id
+// closes none.
+func (a *app) discardAll(ctx context.Context, l configs.Loaded, s *worktable.Store, ids []int64, note string) error {
+	theirs, own, err := a.sorted(ctx, l, ids)
+	if err != nil {
+		return err
+	}
+	for _, id := range own {
+		if err := ownLetter(ctx, s, id, l.Config.Name); err != nil {
+			return err
+		}
+	}
+	n, err := a.discardLetters(ctx, l, theirs, note)
+	if err != nil {
+		return err
+	}
+	if len(own) > 0 {
+		more, err := s.Discard(ctx, own, worktable.Operator{ToolVersion: a.version, Note: note})
+		if err != nil {
+			return err
+		}
+		n += more
+	}
+	_, err = fmt.Fprintf(a.stdout, "discarded %d of %d; the others were not open\n", n, len(ids))
+	return err
 }
 
 // ownLetter refuses a dead letter of another bridge that shares the work table: it

@@ -54,7 +54,7 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 		return err
 	}
 	web, err := statusweb.Listen(ctx, statusweb.Config{
-		Listen: cfg.HTTP.Listen, Status: b.pipeline.Status, Gatherer: b.metrics, Pprof: cfg.HTTP.Pprof, Logger: log.Named("http"),
+		Listen: cfg.HTTP.Listen, Status: b.status, Gatherer: b.metrics, Pprof: cfg.HTTP.Pprof, Logger: log.Named("http"),
 	})
 	if err != nil {
 		return fault.Config(fault.Problem{Check: "http", Where: "http.listen", What: err.Error(), Fix: "choose a free port, or 127.0.0.1:0 for any"})
@@ -69,6 +69,9 @@ func serve(ctx context.Context, b *bridge, web *statusweb.Server) error {
 	defer stop()
 	var g errgroup.Group
 	g.Go(func() error { return web.Run(pages) })
+	if b.watcher != nil {
+		g.Go(func() error { b.watcher.Run(pages); return nil })
+	}
 	running, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if b.closed != nil {

@@ -165,6 +165,9 @@ func (a *app) storedStatus(ctx context.Context, l configs.Loaded) (status.Status
 		}
 		s.LSN.Reported = slot.ConfirmedFlush.String()
 	}
+	if l.Config.Sink.Worktable != nil {
+		s.Consumers = a.storedConsumers(ctx, l)
+	}
 	return s, storedPosition(ctx, l, srv, &s)
 }
 
@@ -204,12 +207,26 @@ func showStatus(w io.Writer, s status.Status) error {
 		line("delivered", "%d events, %d records, %d dead letters in %d batches", s.Totals.Events, s.Totals.Records, s.Totals.DeadLetters, s.Totals.Batches)
 		line("rates", "%.0f changes/s, %.0f items/s, %s/s", s.Rates.Changes, s.Rates.Items, bytesText(int64(s.Rates.Bytes)))
 	}
+	showConsumers(line, s.Consumers)
 	for _, p := range s.Warnings {
 		line("warning", "%s", p.String())
 	}
 	showHalt(&b, s.Halt)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// showConsumers writes a line for each reader of the work table.
+func showConsumers(line func(name, format string, args ...any), c *status.Consumers) {
+	if c == nil {
+		return
+	}
+	for _, s := range c.Subscriptions {
+		line("subscription", "%s: %s, lag %s, %d parked, %d dead, %d workers, %d of %d lanes", s.Name, s.State, backlogText(s.Lag), s.Parked, s.Dead, s.Workers, s.LanesOwned, s.Lanes)
+	}
+	for _, w := range c.Workflows {
+		line("workflow", "%s: %d running, %d waiting, %d compensating, %d failed, %d halted", w.Name, w.Running, w.Waiting, w.Compensating, w.Failed, w.Halted)
+	}
 }
 
 func showHalt(b *strings.Builder, h *status.Halt) {

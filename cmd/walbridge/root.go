@@ -34,7 +34,7 @@ with "walbridge peek".`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		a.runCommand(), a.setupCommand(), a.doctorCommand(), a.statusCommand(), a.teardownCommand(),
-		a.initCommand(), a.explainCommand(), a.peekCommand(), a.dlqCommand(), a.migrateCommand(),
+		a.initCommand(), a.explainCommand(), a.peekCommand(), a.dlqCommand(), a.queueCommand(), a.tailCommand(), a.workflowCommand(), a.migrateCommand(),
 		a.configCommand(), a.versionCommand(), a.demoCommand(),
 		a.completionCommand(),
 	)

@@ -42,6 +42,9 @@ type Status struct {
 	Totals Totals      `json:"totals"`
 	Rates  Rates       `json:"rates"` // of the last seconds
 	Lags   []LagSample `json:"lag_history"`
+	// Consumers are those who read the work table; nil: the destination is none, or
+	// they are not known.
+	Consumers *Consumers `json:"consumers,omitempty"`
 	// Warnings are the findings of the preflight that do not stop the bridge.
 	Warnings []fault.Problem `json:"warnings"`
 }

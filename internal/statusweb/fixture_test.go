@@ -38,6 +38,14 @@ func streaming() status.Status {
 	s.Lags = lags(300, func(i int) float64 {
 		return 0.35 + 0.2*math.Sin(float64(i)/11) + 1.4*math.Exp(-math.Pow(float64(i-120)/9, 2))
 	})
+	s.Consumers = &status.Consumers{
+		At: noon,
+		Subscriptions: []status.Subscription{
+			{Name: "billing", Streams: []string{"payments"}, State: status.SubscriptionPaused, Lanes: 64, SettledSeq: 812, Lag: status.Backlog{Items: 10_000, More: true, Seconds: ptr(93_600.0)}},
+			{Name: "search", Streams: []string{"orders", "customers.*"}, State: status.SubscriptionActive, Lanes: 64, LanesOwned: 64, Workers: 3, SettledSeq: 14_398_770, Lag: status.Backlog{Items: 1, Seconds: ptr(0.031)}, Parked: 12, Dead: 2},
+		},
+		Workflows: []status.Workflow{{Name: "checkout", Running: 4, Waiting: 1_204, Failed: 1}},
+	}
 	s.Warnings = []fault.Problem{{
 		Check: "identity-toast", Warning: true, Where: "legacy.orders", What: "has columns that may be stored out of line, and its replica identity is not FULL",
 		Why: "after a change of a key, unchanged long values lie under the old key", Fix: "ALTER TABLE legacy.orders REPLICA IDENTITY FULL;",
@@ -71,7 +79,7 @@ func backingOff() status.Status {
 	s.LSN = positions(0x2A_9F01B6C0, 490<<20, 4<<20, 8<<20, 0)
 	s.Lag = status.Lag{ReceivedBytes: ptr[int64](490 << 20), ConfirmedBytes: ptr[int64](502 << 20), ReportedBytes: ptr[int64](502 << 20), Seconds: ptr(94.2)}
 	s.Slot.WALStatus, s.Slot.RetainedBytes, s.Slot.SafeBytes = "extended", 2<<30, ptr[int64](300<<20)
-	s.Rates = status.Rates{}
+	s.Rates, s.Consumers = status.Rates{}, nil
 	s.Lags = append(lags(300, func(i int) float64 { return max(0.3, float64(i-206)) })[:150], lags(300, func(i int) float64 { return max(0.3, float64(i-206)) })[190:]...)
 	s.Warnings = nil
 	return s
@@ -92,6 +100,7 @@ func halted() status.Status {
 		Error: "replication slot \"walbridge_shop\" was advanced",
 	}
 	s.Lag, s.Lags, s.Rates = status.Lag{}, nil, status.Rates{}
+	s.Consumers = nil
 	s.Warnings = nil
 	return s
 }

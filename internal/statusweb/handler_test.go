@@ -184,6 +184,9 @@ func hostile(i int) (status.Status, string) {
 	s.LSN = status.Positions{Server: bad, Received: bad, Written: bad, Confirmed: bad, Reported: bad}
 	s.Slot = &status.Slot{WALStatus: bad, ConfirmedFlush: bad, Restart: bad}
 	s.Halt = &status.Halt{Rule: bad, What: bad, Why: bad, Error: bad, Facts: []fault.Fact{{Name: bad, Value: bad}}, Ways: []fault.Way{{Text: bad, Commands: []string{bad}}}}
+	s.Consumers = &status.Consumers{
+		Subscriptions: []status.Subscription{{Name: bad, Streams: []string{bad}, State: bad}}, Workflows: []status.Workflow{{Name: bad}},
+	}
 	s.Warnings = []fault.Problem{{Check: bad, Where: bad, What: bad, Why: bad, Fix: bad}}
 	return s, bad
 }
@@ -216,6 +219,15 @@ func TestLongListsOfThePageAreCut(t *testing.T) {
 	body := ask(t, configOf(func() status.Status { return s }), http.MethodGet, "localhost", "/").Body.String()
 	require.Equal(t, maxShown-1, strings.Count(body, "has no key"))
 	require.Contains(t, body, "and 451 more")
+	for i := range 60 {
+		s.Consumers.Subscriptions = append(s.Consumers.Subscriptions, status.Subscription{Name: fmt.Sprintf("reader%d", i)})
+		s.Consumers.Workflows = append(s.Consumers.Workflows, status.Workflow{Name: fmt.Sprintf("process%d", i)})
+	}
+	body = ask(t, configOf(func() status.Status { return s }), http.MethodGet, "localhost", "/").Body.String()
+	require.Equal(t, maxShown-2, strings.Count(body, "<h3>reader"))
+	require.Equal(t, maxShown-1, strings.Count(body, "<h3>process"))
+	require.Contains(t, body, "and 12 more subscriptions")
+	require.Contains(t, body, "and 11 more workflows")
 }
 
 func TestIconHasTheColourOfTheState(t *testing.T) {
