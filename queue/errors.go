@@ -61,7 +61,8 @@ func (e *DeadError) Unwrap() error { return e.Err }
 func Dead(err error) error { return &DeadError{err} }
 
 // Failed is what the handler of RunBatch returns when some of the items failed:
-// their errors by seq. All others are settled. An error of a seq that is not in the
+// their errors by seq. All others are settled, but later items of a failed one's key,
+// which wait behind it and are handled again. An error of a seq that is not in the
 // batch is ignored.
 type Failed map[int64]error
 

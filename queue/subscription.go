@@ -112,7 +112,8 @@ func (s *Subscription) Reset(ctx context.Context, to Start) error {
 
 // ResetTx is Reset in the caller's transaction, which may empty the read model in
 // it, so that no worker sees one without the other. The transaction must be READ
-// COMMITTED.
+// COMMITTED, and LOCK the read model before: workers of RunTx lock its rows first and
+// their lanes last, and the other order can end in a deadlock.
 func (s *Subscription) ResetTx(ctx context.Context, tx pgx.Tx, to Start) error {
 	if err := s.apply(ctx, tx.Conn().PgConn(), "reset", to.String(), toolVersion); err != nil {
 		return fmt.Errorf("reset %s: %w", s.cfg.Name, err)
