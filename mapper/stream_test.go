@@ -23,6 +23,9 @@ import (
 func TestStream(t *testing.T) {
 	pgtest.Matrix(t, func(t *testing.T, c *pgtest.Cluster) {
 		datadriven.Walk(t, "testdata/stream", func(t *testing.T, path string) {
+			if strings.HasSuffix(path, "-from-15") && c.Major() < 15 {
+				t.Skip("row filters and column lists begin with PostgreSQL 15")
+			}
 			s := stream{db: c.DB(t)}
 			datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string { return s.run(t, d) })
 		})
