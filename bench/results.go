@@ -148,9 +148,19 @@ func show(v float64) string {
 
 func describe(o options, postgres string, settings map[string]string) environment {
 	return environment{
-		Commit: output("git", "describe", "--always", "--dirty"), Go: runtime.Version(), Postgres: postgres,
+		Commit: commit(), Go: runtime.Version(), Postgres: postgres,
 		Machine: cpuModel(), Cores: runtime.NumCPU(), Kernel: output("uname", "-r"), Settings: settings, Scale: o.scale, Runs: o.runs,
 	}
+}
+
+// commit is what is checked out, with a mark when it was changed. Results that have
+// just been written are no change.
+func commit() string {
+	name := output("git", "describe", "--always")
+	if output("git", "status", "--porcelain", "--", ":/", ":!/bench/results") != "" {
+		name += "-dirty"
+	}
+	return name
 }
 
 func output(name string, args ...string) string {
