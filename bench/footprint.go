@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/walbridge/walbridge/internal/lsn"
+	"github.com/walbridge/walbridge/internal/pause"
 )
 
 // start measures the time from starting the program to the first item in the work
@@ -60,19 +61,13 @@ func (b *bench) idle(ctx context.Context) error {
 	if err := b.exec(ctx, "SELECT pg_create_logical_replication_slot('"+slot+"', 'pgoutput')"); err != nil {
 		return err
 	}
-	if err := b.makeTable(ctx, slot); err != nil {
-		return err
-	}
-	br, err := b.runBridge(ctx, "idle", b.tableConfig(slot, w))
+	br, _, err := b.tableBridge(ctx, "idle", slot, w)
 	if err != nil {
 		return err
 	}
 	defer br.stop()
-	if _, err := b.senderOf(ctx, slot, br.child); err != nil {
-		return err
-	}
 	before := cpuSeconds(br.pid())
-	if err := wait(ctx, length); err != nil {
+	if err := pause.For(ctx, length); err != nil {
 		return err
 	}
 	var connections float64
@@ -80,24 +75,13 @@ func (b *bench) idle(ctx context.Context) error {
 		return err
 	}
 	r := result{Measure: "idle", Case: length.String(), Contender: "walbridge", PeakMiB: peakMiB(br.pid()), Figures: map[string]float64{
-		"rss_mib": rssMiB(br.pid()), "core_percent": (cpuSeconds(br.pid()) - before) / length.Seconds() * 100, "connections": connections,
+		"rss_mib": rssMiB(br.pid()), "rss_file_mib": statusMiB(br.pid(), "RssFile:"), "core_percent": (cpuSeconds(br.pid()) - before) / length.Seconds() * 100, "connections": connections,
 	}}
 	br.stop()
 	if err := b.results.add(r); err != nil {
 		return err
 	}
 	return b.dropSlot(ctx, slot)
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // memory measures the peak of one transaction of five million rows (a tenth of it in
@@ -124,18 +108,11 @@ func (b *bench) memory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := b.makeTable(ctx, slot); err != nil {
-		return err
-	}
-	br, err := b.runBridge(ctx, "memory", b.tableConfig(slot, w))
+	br, m, err := b.tableBridge(ctx, "memory", slot, w)
 	if err != nil {
 		return err
 	}
 	defer br.stop()
-	m, err := b.senderOf(ctx, slot, br.child)
-	if err != nil {
-		return err
-	}
 	if err := b.awaitRows(ctx, rows, br); err != nil {
 		return err
 	}

@@ -39,18 +39,11 @@ func (b *bench) latencyRun(ctx context.Context, run int, length time.Duration) e
 	if err := b.emptySlot(ctx, slot); err != nil {
 		return err
 	}
-	if err := b.makeTable(ctx, slot); err != nil {
-		return err
-	}
-	br, err := b.runBridge(ctx, "latency", b.tableConfig(slot, w))
+	br, m, err := b.tableBridge(ctx, "latency", slot, w)
 	if err != nil {
 		return err
 	}
 	defer br.stop()
-	m, err := b.senderOf(ctx, slot, br.child)
-	if err != nil {
-		return err
-	}
 	n := int((latencyWarm + length).Seconds()) * latencyRate
 	committed := make([]time.Time, n)
 	commits := make([]float64, n)

@@ -51,6 +51,23 @@ func (b *bench) makeTable(ctx context.Context, slot string) error {
 	return b.adopt(ctx, worktable.New(worktable.Config{DSN: dsn, Schema: b.schema()}.WithDefaults(), nil), slot)
 }
 
+// tableBridge starts a bridge from a slot into a work table of its own, and waits
+// until the slot is active.
+func (b *bench) tableBridge(ctx context.Context, name, slot string, w workload) (*bridge, measured, error) {
+	if err := b.makeTable(ctx, slot); err != nil {
+		return nil, measured{}, err
+	}
+	br, err := b.runBridge(ctx, name, b.tableConfig(slot, w))
+	if err != nil {
+		return nil, measured{}, err
+	}
+	m, err := b.senderOf(ctx, slot, br.child)
+	if err != nil {
+		br.stop()
+	}
+	return br, m, err
+}
+
 func (b *bench) tableConfig(slot string, w workload) string {
 	return fmt.Sprintf(`name: %s
 source: {dsn: %q, slot: %s, publication: %s}
@@ -64,18 +81,11 @@ func (b *bench) intoTable(ctx context.Context, w workload, run int) error {
 	if err != nil {
 		return err
 	}
-	if err := b.makeTable(ctx, slot); err != nil {
-		return err
-	}
-	br, err := b.runBridge(ctx, "table", b.tableConfig(slot, w))
+	br, m, err := b.tableBridge(ctx, "table", slot, w)
 	if err != nil {
 		return err
 	}
 	defer br.stop()
-	m, err := b.senderOf(ctx, slot, br.child)
-	if err != nil {
-		return err
-	}
 	if err := b.awaitRows(ctx, w.rows, br); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/walbridge/walbridge/internal/catalog"
 	"github.com/walbridge/walbridge/internal/fault"
 	"github.com/walbridge/walbridge/internal/lsn"
+	"github.com/walbridge/walbridge/internal/pause"
 	"github.com/walbridge/walbridge/internal/status"
 	"github.com/walbridge/walbridge/mapper"
 	"github.com/walbridge/walbridge/replication"
@@ -198,7 +199,7 @@ func (p *Pipeline) retry(ctx context.Context, f func(context.Context) error) err
 		}
 		wait := p.backoff.NextBackOff()
 		p.trouble(err, wait)
-		if err := sleep(ctx, wait); err != nil {
+		if err := pause.For(ctx, wait); err != nil {
 			return err
 		}
 	}

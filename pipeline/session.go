@@ -11,6 +11,7 @@ import (
 	"github.com/walbridge/walbridge/decoder"
 	"github.com/walbridge/walbridge/internal/fault"
 	"github.com/walbridge/walbridge/internal/lsn"
+	"github.com/walbridge/walbridge/internal/pause"
 	"github.com/walbridge/walbridge/internal/status"
 	"github.com/walbridge/walbridge/mapper"
 	"github.com/walbridge/walbridge/replication"
@@ -193,7 +194,7 @@ func (s *session) watch(ctx context.Context) {
 			return
 		}
 		s.p.log.Warn("the session that samples the source ended; trying again", "error", err)
-		if sleep(ctx, wait.NextBackOff()) != nil {
+		if pause.For(ctx, wait.NextBackOff()) != nil {
 			return
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/walbridge/walbridge/internal/fault"
 	"github.com/walbridge/walbridge/internal/lsn"
+	"github.com/walbridge/walbridge/internal/pause"
 	"github.com/walbridge/walbridge/sink"
 )
 
@@ -83,7 +84,7 @@ func (w *writer) resolve(ctx context.Context, p *parcel, failed error) error {
 	for {
 		wait := w.backoff.NextBackOff()
 		w.trouble(failed, wait)
-		if err := sleep(ctx, wait); err != nil {
+		if err := pause.For(ctx, wait); err != nil {
 			return err
 		}
 		got, err := w.sink.Open(ctx, w.source)
@@ -135,18 +136,6 @@ func sinkLostData(confirmed, got lsn.Progress) *fault.Halt {
 			{Text: "If the lost part can come back (the old primary, a newer backup), bring it back and start the bridge again.", Commands: []string{"walbridge run"}},
 			{Text: "Else start over under a new name (the old one stays halted), after emptying or reconciling what the destination holds: the changes between the two positions are not in the stream any more.", Commands: []string{"walbridge teardown", "walbridge setup", "walbridge run"}},
 		},
-	}
-}
-
-// sleep waits, or returns why ctx has ended.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

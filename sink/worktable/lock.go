@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/walbridge/walbridge/internal/fault"
+	"github.com/walbridge/walbridge/internal/pause"
 	"github.com/walbridge/walbridge/sink"
 )
 
@@ -60,20 +61,9 @@ func (s *Sink) Lock(ctx context.Context, name string, takeoverAfter time.Duratio
 			told = now
 			waiting(owner)
 		}
-		if err := pause(ctx, min(lockPoll, takeoverAfter/beatsMissed+minBeat)); err != nil {
+		if err := pause.For(ctx, min(lockPoll, takeoverAfter/beatsMissed+minBeat)); err != nil {
 			return nil, fmt.Errorf("wait for the lock on the name %s: %w", name, err)
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 
