@@ -4,9 +4,8 @@
 //
 // The runtime watches every connection with epoll, edge-triggered, whether somebody
 // reads it or not. A walsender makes one small send for each row, and each is an event
-// that wakes a thread of the runtime for nothing while the reader rests or is busy:
-// that costs the reader's side about as much as all the rest of the work on a row,
-// and the walsender, which does the waking, a fifth more.
+// that wakes a thread of the runtime for nothing while the reader rests or is busy.
+// That costs processor time on both sides; docs/performance.md says how much.
 //
 // It is for the few connections that a process is about, not for many: each that
 // waits has a thread.
