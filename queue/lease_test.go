@@ -182,9 +182,18 @@ func TestPauseResumeReset(t *testing.T) {
 	}))
 	pgtest.Eventually(t, patience, func() bool { return rows(t, db) == 110 }, "rebuilt")
 	requireModel(t, db, 110)
+	require.NoError(t, sub.Pause(t.Context()))
+	pgtest.Eventually(t, patience, func() bool { return owners(t, db) == 0 }, "the lanes are given up again")
+	produce(t, db, 7, 7) // passed over
 	require.NoError(t, sub.Reset(t.Context(), End()))
 	produce(t, db, 5, 5)
-	pgtest.Eventually(t, patience, func() bool { return rows(t, db) == 115 }, "from the end on")
+	pgtest.Eventually(t, patience, func() bool { return rows(t, db) >= 115 }, "from the end on")
+	pgtest.Eventually(t, patience, func() bool {
+		items, _, err := sub.Lag(t.Context())
+		require.NoError(t, err)
+		return items == 0
+	}, "nothing is left")
+	require.Equal(t, 115, rows(t, db), "what lay before the end is passed over")
 	w.end()
 }
 
