@@ -57,11 +57,12 @@ func TestShortRunIsVerified(t *testing.T) {
 	require.Positive(t, last, out.String())
 }
 
-// delivered is a demonstration on the shared cluster whose application has written
-// some orders, all of them delivered. The bridge runs.
+// delivered is a demonstration whose application has written some orders, all of
+// them delivered. The bridge runs. It has a cluster of its own: the name of its slot
+// is the same in each demonstration, and one to a cluster.
 func delivered(t *testing.T) *demo {
 	t.Helper()
-	db := pgtest.Shared(t).DB(t)
+	db := pgtest.New(t).DB(t)
 	app, err := newApplication(t.Context(), db.DSN(), 1)
 	require.NoError(t, err)
 	t.Cleanup(app.close)
