@@ -32,7 +32,7 @@ deps: ## fetch what tests need, once: modules, PostgreSQL (DEPS_MATRIX=1: all ve
 	.ci/python
 
 .PHONY: test
-test: deps ## run all tests (about ten minutes on two cores)
+test: deps ## run all tests (six to seven minutes on two cores)
 	go test -timeout 15m $(TESTFLAGS) ./...
 
 .PHONY: torture
