@@ -36,6 +36,8 @@ var words = map[string][]string{
 	"routes[].changes.numeric":       {"exact", "string", "number"},
 	"routes[].changes.int64":         {"number", "string"},
 	"routes[].columns.at":            {"bridge"},
+	"sink.kafka.delivery":            {"exactly_once", "at_least_once"},
+	"sink.kafka.compression":         {"none", "gzip", "snappy", "lz4", "zstd"},
 	"sink.stdout.format":             {"json", "pretty"},
 	"sink.discard.form":              {"json", "worktable"},
 	"on_error.policy":                {"dead_letter", "halt"},
@@ -51,7 +53,7 @@ var patterns = map[string]string{
 }
 
 // least are the smallest values of numbers.
-var least = map[string]int{"batch.max_items": 1, "on_error.max_per_minute": 1, "sink.worktable.lanes": 1}
+var least = map[string]int{"batch.max_items": 1, "on_error.max_per_minute": 1, "sink.worktable.lanes": 1, "sink.kafka.create_topics.partitions": 1}
 
 const (
 	expression      = `\$\{`
@@ -137,8 +139,11 @@ func (g *generator) section(t reflect.Type, path string) map[string]any {
 		s["required"] = []string{"tables"}
 		s["oneOf"] = []any{required("outbox"), required("inbox"), required("changes")}
 	case "sink":
-		for _, pair := range [][]string{{"worktable", "stdout"}, {"worktable", "discard"}, {"stdout", "discard"}} {
-			s["allOf"] = append(anys(s["allOf"]), map[string]any{"not": required(pair...)})
+		kinds := []string{"worktable", "kafka", "stdout", "discard"}
+		for i, kind := range kinds {
+			for _, other := range kinds[i+1:] {
+				s["allOf"] = append(anys(s["allOf"]), map[string]any{"not": required(kind, other)})
+			}
 		}
 	}
 	return s
@@ -275,7 +280,10 @@ func withKey(t testing.TB, path, value string) string {
 	if strings.HasPrefix(path, "routes[].outbox") {
 		delete(route, "changes")
 	}
-	if !strings.HasPrefix(path, "sink.discard") {
+	switch {
+	case strings.HasPrefix(path, "sink.kafka"):
+		doc["sink"] = map[string]any{"kafka": map[string]any{"brokers": []any{"k1:9092"}}}
+	case !strings.HasPrefix(path, "sink.discard"):
 		doc["sink"] = map[string]any{"stdout": map[string]any{}}
 	}
 	at := doc
