@@ -25,9 +25,10 @@ build: ## build ./walbridge, one static file
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o walbridge ./cmd/walbridge
 
 .PHONY: deps
-deps: ## fetch what tests need, once: modules, PostgreSQL (DEPS_MATRIX=1: all versions), a browser, Python's driver
+deps: ## fetch what tests need, once: modules, PostgreSQL (DEPS_MATRIX=1: all versions), Kafka, a browser, Python's driver
 	go mod download
 	go run ./internal/embeddedpg/fetch $(PG)
+	.ci/kafka
 	.ci/browser
 	.ci/python
 

@@ -45,6 +45,8 @@ var words = map[string][]string{
 	"log.level":                                    {"debug", "info", "warn", "error"},
 	"log.format":                                   {"text", "json"},
 	"migrate":                                      {"never", "auto"},
+	"sink.kafka.delivery":                          {"exactly_once", "at_least_once"},
+	"sink.kafka.compression":                       {"none", "gzip", "snappy", "lz4", "zstd"},
 }
 
 // patterns are those of keys that are names.
@@ -54,7 +56,7 @@ var patterns = map[string]string{
 }
 
 // least are the smallest values of numbers.
-var least = map[string]int{"batch.max_items": 1, "on_error.max_per_minute": 1, "sink.worktable.lanes": 1}
+var least = map[string]int{"batch.max_items": 1, "on_error.max_per_minute": 1, "sink.worktable.lanes": 1, "sink.kafka.create_topics.partitions": 1}
 
 const (
 	expression      = `\$\{`
@@ -144,8 +146,11 @@ func (g *generator) section(t reflect.Type, path string) map[string]any {
 		s["required"] = []string{"tables"}
 		s["oneOf"] = []any{required("outbox"), required("inbox"), required("changes")}
 	case "sink":
-		for _, pair := range [][]string{{"worktable", "stdout"}, {"worktable", "discard"}, {"stdout", "discard"}} {
-			s["allOf"] = append(anys(s["allOf"]), map[string]any{"not": required(pair...)})
+		kinds := []string{"worktable", "kafka", "stdout", "discard"}
+		for i, kind := range kinds {
+			for _, other := range kinds[i+1:] {
+				s["allOf"] = append(anys(s["allOf"]), map[string]any{"not": required(kind, other)})
+			}
 		}
 	}
 	return s
@@ -285,6 +290,8 @@ func withKey(t testing.TB, path, value string) string {
 	switch {
 	case strings.HasPrefix(path, "sink.worktable"):
 		doc["sink"] = map[string]any{"worktable": map[string]any{"dsn": "host=db"}}
+	case strings.HasPrefix(path, "sink.kafka"):
+		doc["sink"] = map[string]any{"kafka": map[string]any{"brokers": []any{"k1:9092"}}}
 	case !strings.HasPrefix(path, "sink.discard"):
 		doc["sink"] = map[string]any{"stdout": map[string]any{}}
 	}

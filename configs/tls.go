@@ -2,12 +2,15 @@ package configs
 
 import (
 	"crypto/tls"
+	"net"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/walbridge/walbridge/internal/fault"
 	"github.com/walbridge/walbridge/internal/secret"
+	"github.com/walbridge/walbridge/sink/kafka"
 )
 
 // validateTLS warns of connections over a network whose server is not verified:
@@ -20,6 +23,25 @@ func (c Config) validateTLS(f *findings) {
 	if c.Sink.Worktable != nil {
 		f.unverified("sink.worktable.dsn", c.Sink.Worktable.DSN)
 	}
+	if c.Sink.Kafka != nil {
+		f.unencryptedBrokers(*c.Sink.Kafka)
+	}
+}
+
+// unencryptedBrokers warns of records that go over a network as they are. What else may
+// be wrong with TLS and logins the sink's own checks say.
+func (f *findings) unencryptedBrokers(c kafka.Config) {
+	remote := slices.IndexFunc(c.Brokers, func(b string) bool {
+		host, _, err := net.SplitHostPort(b)
+		return err == nil && !isLoopback(host)
+	})
+	if c.TLS != nil || remote < 0 {
+		return
+	}
+	f.add(fault.Problem{
+		Check: "tls-unverified", Warning: true, Where: "sink.kafka.brokers", What: "the connection to " + c.Brokers[remote] + " is not encrypted",
+		Why: "whoever is on the way could read the records, or answer in the brokers' place", Fix: "sink.kafka.tls: {}, with ca_file for an authority of your own",
+	})
 }
 
 func (f *findings) unverified(path string, dsn secret.DSN) {

@@ -55,12 +55,7 @@ func (m *Mapper) planRecord(rt *route, rel *decoder.Relation) (*recordPlan, *fau
 	name := qualified(rel)
 	p := &recordPlan{
 		route: rt, table: []byte(name), keyHead: []byte(name + ":"), row: rt.changes.Envelope == envelopeRow,
-		stream: rt.stream.expand(func(variable string) string {
-			if variable == "schema" {
-				return rel.Namespace
-			}
-			return rel.Name
-		}),
+		stream: rt.stream.of(rel.Namespace, rel.Name),
 	}
 	keys := m.keyColumns(rel)
 	p.perKey = len(keys) > 0 && rt.changes.Order == orderKey

@@ -2,12 +2,14 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/walbridge/walbridge/internal/fault"
+	"github.com/walbridge/walbridge/internal/pause"
 	"github.com/walbridge/walbridge/internal/status"
 	"github.com/walbridge/walbridge/sink"
 )
@@ -81,6 +83,31 @@ func (k *keeper) release() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	_ = k.held().Unlock(ctx) // the session ends either way, and the lock with it
+}
+
+// slotEvery is how often a process without a lock looks whether the slot is free.
+const slotEvery = time.Second
+
+// awaitSlot waits while a session of this bridge holds the slot: for a sink that has no
+// lock the slot settles who works, and the fence in the sink protects the data. Without
+// the wait a second process would fence the one that works, and that one it, in turns.
+// What a dead process has left behind the server ends after its wal_sender_timeout.
+func (p *Pipeline) awaitSlot(ctx context.Context) error {
+	for {
+		srv, err := p.stages.Source.Inspect(ctx)
+		if err != nil {
+			return fmt.Errorf("look at the source: %w", err)
+		}
+		if srv.Slot == nil || !srv.Slot.Active || !p.stages.Source.Ours(srv.Slot) {
+			p.metrics.takeovers.Inc()
+			p.setState(status.StateStarting, "")
+			return nil
+		}
+		p.setState(status.StateWaiting, fmt.Sprintf("process %d of the source's server serves the owner of slot %s", srv.Slot.ActivePID, srv.SlotName))
+		if err := pause.For(ctx, slotEvery); err != nil {
+			return err
+		}
+	}
 }
 
 // lockedBackoff is a backoff for several goroutines.

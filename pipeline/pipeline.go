@@ -161,6 +161,9 @@ func (p *Pipeline) own(ctx context.Context) error {
 	defer p.closeSink(ctx) // after the keeper, who would take its lock's end for a loss
 	locker, ok := p.stages.Sink.(sink.Locker)
 	if !ok {
+		if err := p.retry(ctx, p.awaitSlot); err != nil {
+			return err
+		}
 		return p.owned(ctx)
 	}
 	keeper, err := p.lock(ctx, locker, cancel)

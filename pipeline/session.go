@@ -15,6 +15,7 @@ import (
 	"github.com/walbridge/walbridge/internal/status"
 	"github.com/walbridge/walbridge/mapper"
 	"github.com/walbridge/walbridge/replication"
+	"github.com/walbridge/walbridge/sink"
 )
 
 // session is one replication connection with everything that lives as long as it:
@@ -219,8 +220,12 @@ func (p *Pipeline) retained() int64 {
 }
 
 // startFailed sorts an error of START_REPLICATION: a slot that a dead process's
-// walsender still holds is freed by its owner, which this process is.
+// walsender still holds is freed by its owner, which this process is. Without a lock
+// that says so the slot itself is the lock, and somebody else has it now.
 func (p *Pipeline) startFailed(ctx context.Context, err error) error {
+	if _, locks := p.stages.Sink.(sink.Locker); !locks && fault.Reason(err) == replication.ReasonSlotActive {
+		return fmt.Errorf("%w: %s", fault.ErrFenced, err)
+	}
 	if fault.Reason(err) == replication.ReasonSlotActive {
 		if ended, terr := p.stages.Source.TerminateZombie(ctx); terr != nil {
 			p.log.Warn("the slot is held by another session", "error", terr)

@@ -177,6 +177,8 @@ func (p *Pipeline) Prepare(ctx context.Context) (lsn.LSN, error) {
 			return 0, err
 		}
 		defer keeper.release()
+	} else if err := p.awaitSlot(ctx); err != nil {
+		return 0, err
 	}
 	if err := p.openSink(ctx); err != nil {
 		return 0, err

@@ -194,6 +194,12 @@ func (s *Source) DropSlot(ctx context.Context) error {
 	})
 }
 
+// Ours reports whether the session that holds the slot bears the application name of
+// this bridge, or one that our role may not see.
+func (s *Source) Ours(slot *Slot) bool {
+	return slot.ActiveApplication == "" || slot.ActiveApplication == s.applicationName()
+}
+
 // TerminateZombie ends the walsender that holds the slot, when its session bears our
 // application name: what a process that died or was cut off has left behind. Only
 // the owner of the bridge's name may call it. It reports whether one was ended;

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/jackc/pgx/v5"
@@ -19,6 +20,7 @@ import (
 	"github.com/walbridge/walbridge/replication"
 	"github.com/walbridge/walbridge/sink"
 	"github.com/walbridge/walbridge/sink/discard"
+	"github.com/walbridge/walbridge/sink/kafka"
 	"github.com/walbridge/walbridge/sink/stdout"
 	"github.com/walbridge/walbridge/sink/worktable"
 )
@@ -43,6 +45,19 @@ func workTableConfig(l configs.Loaded) (worktable.Config, error) {
 	return cfg, nil
 }
 
+// kafkaConfig is the Kafka sink of a configuration that has one, with the topics that
+// its routes fix, and those of the tables that are known.
+func kafkaConfig(l configs.Loaded, tables []catalog.Table) kafka.Config {
+	cfg := *l.Config.Sink.Kafka
+	cfg.Streams = mapper.Config{Routes: l.Config.Routes}.FixedStreams()
+	if m, err := newMapper(l, "")(nil, tables); err == nil { // an error is the preflight's to report
+		cfg.Streams = append(cfg.Streams, m.TableStreams(tables)...)
+		slices.Sort(cfg.Streams)
+		cfg.Streams = slices.Compact(cfg.Streams)
+	}
+	return cfg
+}
+
 // destination makes the sink of a configuration, and its name for the status.
 func (a *app) destination(l configs.Loaded, log hclog.Logger) (sink.Sink, status.Sink, error) {
 	s := l.Config.Sink
@@ -50,6 +65,8 @@ func (a *app) destination(l configs.Loaded, log hclog.Logger) (sink.Sink, status
 	case "worktable":
 		cfg, err := workTableConfig(l)
 		return worktable.New(cfg, log.Named("sink")), sinkOf(l), err
+	case "kafka":
+		return kafka.New(kafkaConfig(l, nil), log.Named("sink")), sinkOf(l), nil
 	case "stdout":
 		out := stdout.New(*s.Stdout, stdout.Options{Out: a.stdout, Terminal: a.terminal})
 		return out, sinkOf(l), nil

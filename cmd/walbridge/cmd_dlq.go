@@ -13,7 +13,9 @@ import (
 
 	"github.com/walbridge/walbridge/configs"
 	"github.com/walbridge/walbridge/internal/consumers"
+	"github.com/walbridge/walbridge/internal/fault"
 	"github.com/walbridge/walbridge/mapper"
+	"github.com/walbridge/walbridge/sink/kafka"
 	"github.com/walbridge/walbridge/sink/worktable"
 )
 
@@ -23,7 +25,8 @@ func (a *app) dlqCommand() *cobra.Command {
 		Long: `Changes that could not be mapped, items that the work table refused, and items that a
 subscription's workers gave up, are kept as dead letters with their reason. They can be
 looked at, replayed once the cause is cured, or discarded. What is done is noted in the
-operation table.`,
+operation table. The dead letters of a Kafka sink are records of its dead-letter topic;
+these commands say how to read it.`,
 		Example: "  walbridge dlq list\n  walbridge dlq list --subscription search\n  walbridge dlq replay 17 18",
 		Args:    arguments(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -38,6 +41,9 @@ func (a *app) withStore(ctx context.Context, use func(configs.Loaded, *worktable
 	if err != nil {
 		return err
 	}
+	if loaded.Config.Sink.Kafka != nil {
+		return lettersInKafka(loaded)
+	}
 	cfg, err := workTableConfig(loaded)
 	if err != nil {
 		return err
@@ -48,6 +54,18 @@ func (a *app) withStore(ctx context.Context, use func(configs.Loaded, *worktable
 	}
 	defer store.Close()
 	return use(loaded, store)
+}
+
+// lettersInKafka says where the dead letters of a bridge to Kafka are.
+func lettersInKafka(l configs.Loaded) error {
+	cfg := *l.Config.Sink.Kafka
+	_, letters := kafka.Own(cfg, l.Config.Name)
+	return fault.Config(fault.Problem{
+		Check: "dlq", Where: "sink.kafka", What: "the dead letters of this bridge are records of the topic " + letters + ", and this command does not read them",
+		Why: "key, value and headers of such a record say which item it is, and wb-reason and wb-error what is wrong with it",
+		Fix: fmt.Sprintf("kafka-console-consumer.sh --bootstrap-server %s --topic %s --from-beginning --isolation-level read_committed --property print.key=true --property print.headers=true",
+			cfg.Brokers[0], letters),
+	})
 }
 
 func (a *app) dlqList() *cobra.Command {

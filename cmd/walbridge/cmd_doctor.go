@@ -8,9 +8,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/walbridge/walbridge/configs"
+	"github.com/walbridge/walbridge/internal/catalog"
 	"github.com/walbridge/walbridge/internal/fault"
 	"github.com/walbridge/walbridge/internal/lsn"
 	"github.com/walbridge/walbridge/replication"
+	"github.com/walbridge/walbridge/sink/kafka"
 	"github.com/walbridge/walbridge/sink/worktable"
 )
 
@@ -59,10 +61,16 @@ func (a *app) diagnosis(found []fault.Problem, bad int) error {
 	return err
 }
 
+// looked is what was seen of a source.
+type looked struct {
+	of     worktable.SourceOf
+	tables []catalog.Table
+}
+
 // sourceFindings looks at the source; what keeps it from being looked at is the
-// finding then. It returns which database it is.
-func sourceFindings(ctx context.Context, a *app, l configs.Loaded) ([]fault.Problem, worktable.SourceOf) {
-	var read worktable.SourceOf
+// finding then. It returns what the destination's checks need of it.
+func sourceFindings(ctx context.Context, a *app, l configs.Loaded) ([]fault.Problem, looked) {
+	var read looked
 	src, err := source(l, a.quiet())
 	if err != nil {
 		return problemsOf("source", err), read
@@ -71,11 +79,12 @@ func sourceFindings(ctx context.Context, a *app, l configs.Loaded) ([]fault.Prob
 	if err != nil {
 		return problemsOf("source", err), read
 	}
-	read = worktable.SourceOf{SystemID: srv.SystemID, Database: srv.Database, Publication: src.Publication()}
+	read.of = worktable.SourceOf{SystemID: srv.SystemID, Database: srv.Database, Publication: src.Publication()}
 	tables, err := src.Tables(ctx)
 	if err != nil {
 		return problemsOf("source", err), read
 	}
+	read.tables = tables
 	found := preflight(l, src, srv, tables)
 	return append(found, positionFindings(ctx, l, src, srv)...), read
 }
@@ -87,7 +96,7 @@ func positionFindings(ctx context.Context, l configs.Loaded, src *replication.So
 	at, err := stored(ctx, l)
 	var halt *fault.Halt
 	switch {
-	case err != nil && l.Config.Sink.Worktable != nil && !errors.As(err, &halt):
+	case err != nil && (l.Config.Sink.Worktable != nil || l.Config.Sink.Kafka != nil) && !errors.As(err, &halt):
 		return nil // the destination's own findings say it
 	case err != nil:
 		return problemsOf("position", err)
@@ -105,12 +114,16 @@ func positionFindings(ctx context.Context, l configs.Loaded, src *replication.So
 	return problemsOf("position", err)
 }
 
-func sinkFindings(ctx context.Context, l configs.Loaded, read worktable.SourceOf) []fault.Problem {
+func sinkFindings(ctx context.Context, l configs.Loaded, read looked) []fault.Problem {
+	if l.Config.Sink.Kafka != nil {
+		found, err := kafka.Check(ctx, kafkaConfig(l, read.tables), kafka.Bridge{Name: l.Config.Name, MaxRow: l.Config.Memory.MaxRow})
+		return append(found, problemsOf("sink", err)...)
+	}
 	cfg, err := workTableConfig(l)
 	if err != nil {
 		return nil // another sink, of which there is nothing to check
 	}
-	found, err := worktable.Check(ctx, cfg, read)
+	found, err := worktable.Check(ctx, cfg, read.of)
 	return append(found, problemsOf("sink", err)...)
 }
 

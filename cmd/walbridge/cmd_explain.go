@@ -13,6 +13,7 @@ import (
 	"github.com/walbridge/walbridge/internal/catalog"
 	"github.com/walbridge/walbridge/internal/fault"
 	"github.com/walbridge/walbridge/mapper"
+	"github.com/walbridge/walbridge/sink/kafka"
 )
 
 func (a *app) explainCommand() *cobra.Command {
@@ -66,7 +67,7 @@ func (a *app) explain(ctx context.Context, names []string, rowText string) error
 			all = append(all, m.Explain(&chosen[i], row))
 		}
 	}
-	return a.showExplanations(all, len(names) > 0)
+	return a.showExplanations(all, len(names) > 0, loaded.Config.Sink.Kafka != nil)
 }
 
 func parseRow(text string) (map[string]string, error) {
@@ -105,14 +106,18 @@ func indexOf(tables []catalog.Table, name string) int {
 	return -1
 }
 
-func (a *app) showExplanations(all []mapper.Explanation, whole bool) error {
+func (a *app) showExplanations(all []mapper.Explanation, whole, toKafka bool) error {
+	stream := "stream"
+	if toKafka {
+		stream = "topic"
+	}
 	if a.json {
 		return a.printJSON(all)
 	}
 	if !whole {
 		t := table.NewWriter()
 		t.SetOutputMirror(a.stdout)
-		t.AppendHeader(table.Row{"table", "route", "kind", "stream", "key", "note"})
+		t.AppendHeader(table.Row{"table", "route", "kind", stream, "key", "note"})
 		for _, e := range all {
 			t.AppendRow(table.Row{e.Table, route(e), e.Kind, e.Stream, e.Key, e.Why})
 		}
@@ -123,8 +128,8 @@ func (a *app) showExplanations(all []mapper.Explanation, whole bool) error {
 	for _, e := range all {
 		fmt.Fprintf(w, "%s\n", e.Table)
 		for _, line := range []struct{ name, value string }{
-			{"route", route(e)}, {"not mapped", e.Why}, {"kind", e.Kind}, {"stream", e.Stream}, {"key", e.Key}, {"id", e.EventID},
-			{"type", e.Type}, {"envelope", e.Envelope}, {"headers", e.Headers}, {"payload", e.Payload}, {"note", strings.Join(e.Notes, "; ")},
+			{"route", route(e)}, {"not mapped", e.Why}, {"kind", e.Kind}, {stream, e.Stream}, {"key", e.Key}, {"id", e.EventID},
+			{"type", e.Type}, {"envelope", e.Envelope}, {"headers", e.Headers}, {"and", ownHeaders(e, toKafka)}, {"payload", e.Payload}, {"note", strings.Join(e.Notes, "; ")},
 		} {
 			if line.value != "" {
 				fmt.Fprintf(w, "  %-10s  %s\n", line.name, line.value)
@@ -132,6 +137,14 @@ func (a *app) showExplanations(all []mapper.Explanation, whole bool) error {
 		}
 	}
 	return w.Flush()
+}
+
+// ownHeaders names the headers that a record in Kafka has beside the item's.
+func ownHeaders(e mapper.Explanation, toKafka bool) string {
+	if !toKafka || e.Why != "" {
+		return ""
+	}
+	return "the headers " + strings.Join(kafka.OwnHeaders(e.Kind == mapper.KindEvent.String()), ", ")
 }
 
 func route(e mapper.Explanation) string {

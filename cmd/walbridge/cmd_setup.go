@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/walbridge/walbridge/internal/secret"
 	"github.com/walbridge/walbridge/migrations"
 	"github.com/walbridge/walbridge/replication"
+	"github.com/walbridge/walbridge/sink/kafka"
 	"github.com/walbridge/walbridge/sink/worktable"
 )
 
@@ -27,16 +29,16 @@ type setupOptions struct {
 func (a *app) setupCommand() *cobra.Command {
 	var o setupOptions
 	cmd := &cobra.Command{
-		Use: "setup", Short: "Make the publication and the schema of the work table",
-		Long: `Make what the bridge needs: the publication in the source and the walbridge schema in
-the destination. It shows the difference first, changes nothing that is right already,
+		Use: "setup", Short: "Make the publication and what the destination needs",
+		Long: `Make what the bridge needs: the publication in the source and, in the destination, the
+walbridge schema of a work table or the missing topics of a Kafka cluster. It shows the difference first, changes nothing that is right already,
 and can be run again at any time. The replication slot is made by the first run, so
 that no WAL is kept for nobody; --slot makes it at once.`,
 		Example: "  walbridge setup --print\n  walbridge setup --as postgres://admin@db/shop",
 		Args:    arguments(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.setup(cmd.Context(), o) },
 	}
-	cmd.Flags().BoolVar(&o.print, "print", false, "print the SQL, with the GRANTs of the bridge's role, and do nothing")
+	cmd.Flags().BoolVar(&o.print, "print", false, "print the SQL, with the GRANTs of the bridge's role, and do nothing; for Kafka the commands, with its ACLs")
 	cmd.Flags().StringVar(&o.as, "as", "", "connection string of an owner or administrator to do it as; never stored")
 	cmd.Flags().StringVar(&o.role, "role", "", "with --print: the role that the GRANTs are for; the one of the configuration without it")
 	cmd.Flags().BoolVar(&o.slot, "slot", false, "make the replication slot too, and store where it begins")
@@ -156,8 +158,22 @@ func (a *app) printSetup(in *installation, o setupOptions) error {
 		}
 		b.WriteString("\n-- In the work table's database, as whoever is to own the schema:\n" + sql + worktable.GrantsSQL(cfg.Schema, role))
 	}
+	if in.loaded.Config.Sink.Kafka != nil {
+		b.WriteString("\n-- For the Kafka cluster, as an administrator of it:\n")
+		for _, line := range kafka.Commands(kafkaConfig(in.loaded, in.want), in.loaded.Config.Name, kafkaUser(in.loaded)) {
+			b.WriteString("-- " + line + "\n")
+		}
+	}
 	_, err := fmt.Fprint(a.stdout, b.String())
 	return err
+}
+
+// kafkaUser is whom the rights in a Kafka cluster are for, as far as that is known.
+func kafkaUser(l configs.Loaded) string {
+	if s := l.Config.Sink.Kafka.SASL; s != nil && s.Username != "" {
+		return s.Username
+	}
+	return "<user>"
 }
 
 // roleOf is the role that the configuration connects as, for GRANTs.
@@ -182,6 +198,9 @@ func (a *app) install(ctx context.Context, in *installation, o setupOptions) err
 	if err := in.source.ApplyPublication(ctx, in.plan); err != nil {
 		return err
 	}
+	if in.loaded.Config.Sink.Kafka != nil {
+		return a.makeTopics(ctx, in)
+	}
 	if _, err := workTableConfig(in.loaded); err != nil {
 		return nil // nothing to make for another sink
 	}
@@ -198,6 +217,25 @@ func (a *app) install(ctx context.Context, in *installation, o setupOptions) err
 		what = fmt.Sprintf("brought to version %d", slices.Max(ran))
 	}
 	_, err = fmt.Fprintf(a.stdout, "schema %s: %s\n", cfg.Schema, what)
+	return err
+}
+
+// makeTopics makes the missing topics, those of the routed tables among them.
+func (a *app) makeTopics(ctx context.Context, in *installation) error {
+	cfg := kafkaConfig(in.loaded, in.want)
+	made, err := kafka.Setup(ctx, cfg, in.loaded.Config.Name)
+	var halt *fault.Halt
+	if errors.As(err, &halt) {
+		return &fault.ConfigError{Problems: problemsOf("sink.kafka", err)}
+	}
+	if err != nil {
+		return err
+	}
+	what := "as they should be"
+	if len(made) > 0 {
+		what = "made " + listed(made)
+	}
+	_, err = fmt.Fprintf(a.stdout, "topics: %s\n", what)
 	return err
 }
 

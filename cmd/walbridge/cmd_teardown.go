@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/walbridge/walbridge/sink/kafka"
 )
 
 func (a *app) teardownCommand() *cobra.Command {
@@ -14,8 +16,8 @@ func (a *app) teardownCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "teardown", Short: "Drop the replication slot and the publication",
 		Long: `Drop the replication slot and the publication of the bridge in the source, after asking.
-What the slot still holds is not delivered any more. The work table is left as it is,
-the position too, so that this name halts when it is started again: start over under
+What the slot still holds is not delivered any more. What the destination
+holds is left as it is, the position too, so that this name halts when it is started again: start over under
 another name. The bridge must not be running.`,
 		Example: "  walbridge teardown --yes",
 		Args:    arguments(cobra.NoArgs),
@@ -51,6 +53,10 @@ func (a *app) teardown(ctx context.Context, yes bool) error {
 	}
 	if err := src.DropPublication(ctx); err != nil {
 		return err
+	}
+	if k := loaded.Config.Sink.Kafka; k != nil {
+		progress, letters := kafka.Own(*k, loaded.Config.Name)
+		fmt.Fprintf(a.stdout, "the topics stay, with their records: those of the streams, %s with the dead letters, %s with the position\n", letters, progress)
 	}
 	_, err = fmt.Fprintf(a.stdout, "dropped slot %s and publication %s\nIf %q has delivered anything, its position stays at the destination: started again, it halts. To start over, give the bridge another name.\n",
 		cfg.Slot, cfg.Publication, loaded.Config.Name)

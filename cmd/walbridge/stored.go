@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"strings"
 
 	"github.com/walbridge/walbridge/configs"
 	"github.com/walbridge/walbridge/internal/lsn"
 	"github.com/walbridge/walbridge/internal/status"
+	"github.com/walbridge/walbridge/sink/kafka"
 	"github.com/walbridge/walbridge/sink/statefile"
 	"github.com/walbridge/walbridge/sink/worktable"
 )
@@ -22,6 +24,9 @@ func stored(ctx context.Context, l configs.Loaded) (lsn.Progress, error) {
 		}
 		latest, err := worktable.ReadLatest(ctx, cfg, l.Config.Name)
 		return latest.Progress, err
+	case s.Kafka != nil:
+		latest, err := kafka.ReadLatest(ctx, *s.Kafka, l.Config.Name)
+		return latest.Progress, err
 	case s.Stdout != nil:
 		return statefile.File{Path: s.Stdout.State}.Load(l.Config.Name)
 	case s.Discard != nil:
@@ -37,6 +42,8 @@ func sinkOf(l configs.Loaded) status.Sink {
 	switch {
 	case s.Worktable != nil:
 		out.Target = s.Worktable.DSN.String()
+	case s.Kafka != nil:
+		out.Target = strings.Join(s.Kafka.Brokers, ",")
 	case s.Stdout != nil:
 		out.Target = s.Stdout.State
 	case s.Discard != nil:

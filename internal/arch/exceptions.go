@@ -20,6 +20,7 @@ func globalsAllowed() map[string]string {
 	return map[string]string{
 		"internal/pgtest.shared":          "one cluster per test binary: only TestMain sees the end of all tests",
 		"internal/pgtest.binaries":        "programs are built once per test binary",
+		"internal/kafkatest.shared":       "one broker per test binary: only TestMain sees the end of all tests",
 		"internal/pgtest.databases":       "numbers databases so that no two tests share a name",
 		"internal/embeddedpg.transportMu": "guards http.DefaultTransport, which is a global itself",
 	}

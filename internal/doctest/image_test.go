@@ -1,6 +1,7 @@
 package doctest_test
 
 import (
+	"context"
 	"debug/elf"
 	"net"
 	"os"
@@ -11,11 +12,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/walbridge/walbridge/configs"
+	"github.com/walbridge/walbridge/internal/kafkatest"
 	"github.com/walbridge/walbridge/internal/pgtest"
 )
 
@@ -125,7 +129,7 @@ func TestComposeEnvironment(t *testing.T) {
 	for _, key := range keys(t) {
 		variables = append(variables, configs.EnvName(key))
 	}
-	for _, name := range []string{"setup", "walbridge"} {
+	for name, kind := range map[string]string{"setup": "worktable", "walbridge": "worktable", "setup-kafka": "kafka", "walbridge-kafka": "kafka"} {
 		s := composeFile(t).Services[name]
 		env := s.bridgeEnv()
 		for variable, value := range env {
@@ -136,7 +140,7 @@ func TestComposeEnvironment(t *testing.T) {
 		}
 		loaded, err := configs.Load("", func(name string) (string, bool) { v, ok := env[name]; return v, ok })
 		require.NoError(t, err)
-		require.Equal(t, "worktable", loaded.Config.Sink.Kind())
+		require.Equal(t, kind, loaded.Config.Sink.Kind())
 	}
 }
 
@@ -156,7 +160,7 @@ func TestImageCommands(t *testing.T) {
 	entry := instruction(t, "ENTRYPOINT")
 	c := composeFile(t)
 	var commands [][]string
-	for _, name := range []string{"setup", "walbridge"} {
+	for _, name := range []string{"setup", "walbridge", "setup-kafka", "walbridge-kafka"} {
 		commands = append(commands, c.Services[name].Command)
 	}
 	health := c.Services["walbridge"].Healthcheck.Test
@@ -239,5 +243,47 @@ func TestComposeDelivers(t *testing.T) {
 	pgtest.Eventually(t, within, func() bool { return strings.HasPrefix(get(t, url+"readyz"), "ready") }, "the bridge is ready")
 	db.Exec(t, `INSERT INTO public.outbox (aggregatetype, aggregateid, type, payload) VALUES ('order', '1', 'OrderPaid', '{}')`)
 	pgtest.Eventually(t, within, func() bool { return db.One(t, "SELECT count(*) FROM walbridge.log") == "1" }, "the event is delivered")
+	require.Zero(t, bridge.Terminate(t, within), bridge.Output())
+}
+
+// So does the part with Kafka: the broker's settings are ones that a real broker takes,
+// and the bridge's records are there.
+func TestComposeDeliversToKafka(t *testing.T) {
+	t.Parallel()
+	c := composeFile(t)
+	require.Equal(t, "apache/kafka:"+kafkatest.DefaultVersion, c.Services["kafka"].Image)
+	var options []kafkatest.Option
+	for name, value := range c.Services["kafka"].Environment {
+		key := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "KAFKA_")), "_", ".")
+		if !strings.Contains(key, "listeners") && key != "controller.quorum.voters" && key != "log.dirs" { // the test's own addresses and folder
+			options = append(options, kafkatest.Setting(key, value))
+		}
+	}
+	broker := kafkatest.New(t, options...)
+	db := pgtest.New(t).DB(t)
+	db.Exec(t, c.Configs["tables"].Content)
+	env := []string{"WALBRIDGE_HTTP_LISTEN=127.0.0.1:0", "WALBRIDGE_SOURCE_DSN=" + db.DSN(), "WALBRIDGE_SINK_KAFKA_BROKERS=[" + broker.Addr() + "]"}
+	for name, value := range c.Services["walbridge-kafka"].bridgeEnv() {
+		if !slices.ContainsFunc(env, func(given string) bool { return strings.HasPrefix(given, name+"=") }) {
+			env = append(env, name+"="+value)
+		}
+	}
+	setup := pgtest.Command{Args: c.Services["setup-kafka"].Command, Env: env}.Start(t)
+	require.Zero(t, setup.WaitExit(t, within), setup.Output())
+	require.Contains(t, setup.Output(), "topics: made walbridge.progress, shop_kafka.dead_letter, public.orders\n")
+	bridge := pgtest.Command{Args: c.Services["walbridge-kafka"].Command, Env: env}.Start(t)
+	url := statusPage(t, bridge)
+	pgtest.Eventually(t, within, func() bool { return strings.HasPrefix(get(t, url+"readyz"), "ready") }, "the bridge is ready")
+	db.Exec(t, `INSERT INTO public.outbox (aggregatetype, aggregateid, type, payload) VALUES ('order', '1', 'OrderPaid', '{"id": 1}')`)
+	consumer, err := kgo.NewClient(kgo.SeedBrokers(broker.Addr()), kgo.ConsumeTopics("order"), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.UnknownTopicRetries(-1), kgo.MetadataMinAge(100*time.Millisecond), kgo.MetadataMaxAge(time.Second))
+	require.NoError(t, err)
+	defer consumer.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	records := consumer.PollFetches(ctx).Records()
+	require.Len(t, records, 1)
+	require.JSONEq(t, `{"id": 1}`, string(records[0].Value))
+	require.Equal(t, "1", string(records[0].Key))
 	require.Zero(t, bridge.Terminate(t, within), bridge.Output())
 }

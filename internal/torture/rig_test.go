@@ -48,6 +48,8 @@ type rig struct {
 	extra                              string // further lines of the configuration
 	routes                             string // in the place of the workload's
 	toStdout                           bool   // in the place of the work table
+	toKafka                            string // a broker in the place of the work table
+	delivery                           string // of Kafka
 	dir                                string
 }
 
@@ -107,6 +109,9 @@ func (r *rig) config(t *testing.T, port int) string {
 	sink := fmt.Sprintf("worktable: {dsn: %q, lanes: 8}", r.sinkDSN)
 	if r.toStdout {
 		sink = fmt.Sprintf("stdout: {state: %q}", filepath.Join(r.dir, "state"))
+	}
+	if r.toKafka != "" {
+		sink = fmt.Sprintf("kafka: {brokers: [%q], delivery: %s, create_topics: {partitions: 3}}", r.toKafka, r.delivery)
 	}
 	text := fmt.Sprintf("name: %s\nsource:\n  dsn: %s%s\nroutes:%ssink:\n  %s\nhttp: {listen: \"127.0.0.1:%d\"}\nlog: {level: debug}\n%s\n",
 		r.name, r.sourceDSN, replication, r.routes, sink, port, r.extra)

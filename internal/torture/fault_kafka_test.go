@@ -1,0 +1,115 @@
+package torture_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/walbridge/walbridge/internal/kafkatest"
+	"github.com/walbridge/walbridge/internal/pgtest"
+	"github.com/walbridge/walbridge/internal/status"
+	"github.com/walbridge/walbridge/internal/torture"
+)
+
+// Into Kafka, exactly once for consumers with read_committed: kills of the bridge and
+// of the broker under load, and a second process of the name; and at least once. One broker serves all of
+// it, one after the other.
+func TestKafka(t *testing.T) {
+	t.Parallel()
+	b := kafkatest.New(t, kafkatest.QuickRestart())
+	t.Run("kill the bridge", func(t *testing.T) { killBridgeToKafka(t, b, "exactly_once") })
+	t.Run("kill the bridge, at least once", func(t *testing.T) { killBridgeToKafka(t, b, "at_least_once") })
+	t.Run("standby", func(t *testing.T) { standbyToKafka(t, b) })
+	t.Run("kill the broker", func(t *testing.T) { killBroker(t, b) })
+}
+
+// kafkaRig is a rig that ends in a broker.
+func kafkaRig(t *testing.T, b *kafkatest.Broker, delivery string) *rig {
+	t.Helper()
+	db := pgtest.Shared(t).DB(t)
+	r := newRig(t, db, db)
+	r.toKafka, r.delivery = b.Addr(), delivery
+	r.setup(t)
+	return r
+}
+
+func killBridgeToKafka(t *testing.T, broker *kafkatest.Broker, delivery string) {
+	kills := sized(10, 100)
+	s := seed(t)
+	rand := torture.Rand(s, 60)
+	r := kafkaRig(t, broker, delivery)
+	b := r.start(t)
+	l := r.startLoad(t, torture.Config{Seed: s, Rate: 150})
+	for range kills {
+		moment(t, rand, 500*time.Millisecond)
+		require.NoError(t, b.Kill())
+		<-b.Done()
+		b = r.run(t)
+	}
+	counts := l.stop(t)
+	r.proveKafka(t, b, broker, "kill-bridge-kafka-"+delivery, s, counts, "kills", kills)
+}
+
+// A second process waits while the first has the slot, and goes on where it ended.
+func standbyToKafka(t *testing.T, broker *kafkatest.Broker) {
+	s := seed(t)
+	r := kafkaRig(t, broker, "exactly_once")
+	first := r.start(t)
+	l := r.startLoad(t, torture.Config{Seed: s, Rate: 100})
+	second := r.run(t)
+	second.await(t, startWithin(), status.StateWaiting)
+	l.awaitCommits(t, 50)
+	st, ok := first.status()
+	require.True(t, ok)
+	require.Equal(t, status.StateStreaming, st.State, "the second process has disturbed the first")
+	require.NoError(t, first.Kill())
+	second.await(t, startWithin(), status.StateStreaming)
+	counts := l.stop(t)
+	r.proveKafka(t, second, broker, "standby-kafka", s, counts, "takeovers", 1)
+}
+
+func killBroker(t *testing.T, broker *kafkatest.Broker) {
+	kills := sized(2, 20)
+	s := seed(t)
+	rand := torture.Rand(s, 61)
+	r := kafkaRig(t, broker, "exactly_once")
+	b := r.start(t)
+	l := r.startLoad(t, torture.Config{Seed: s, Rate: 100})
+	for range kills {
+		before := r.confirmed(t)
+		pgtest.Eventually(t, drainWithin(), func() bool { return r.confirmed(t) != before }, "the bridge writes again")
+		moment(t, rand, 500*time.Millisecond)
+		broker.Kill(t)
+		broker.Restart(t)
+	}
+	counts := l.stop(t)
+	require.True(t, b.Running(), "the bridge outlives its broker")
+	r.proveKafka(t, b, broker, "kill-broker", s, counts, "kills", kills)
+}
+
+func (r *rig) confirmed(t *testing.T) string {
+	t.Helper()
+	return r.source.One(t, "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1", r.slot())
+}
+
+// proveKafka ends the bridge when all is confirmed, and proves that a consumer sees what
+// the source committed.
+func (r *rig) proveKafka(t *testing.T, b *bridge, broker *kafkatest.Broker, name string, seed uint64, counts torture.Counts, what string, n int) {
+	t.Helper()
+	before := r.source.One(t, "SELECT pg_current_wal_insert_lsn()::text")
+	r.source.Exec(t, "INSERT INTO load.reading (sensor) VALUES ('drained')")
+	pgtest.Eventually(t, drainWithin(), func() bool {
+		return r.source.One(t, "SELECT (confirmed_flush_lsn > $2::text::pg_lsn)::text FROM pg_replication_slots WHERE slot_name = $1", r.slot(), before) == "true"
+	}, "all that has committed is confirmed")
+	require.Zero(t, b.Terminate(t, 25*time.Second))
+	c := torture.NewChecker(torture.Rules{})
+	all, repeated := readKafka(t, broker.Addr(), r.name, r.delivery == "at_least_once")
+	for _, it := range all {
+		require.NoError(t, c.Add(it))
+	}
+	require.NoError(t, c.End())
+	require.NoError(t, c.Compare(t.Context(), r.source.DSN(), r.name, r.publication()))
+	t.Logf("%d items, %d repeated", c.Items, repeated)
+	r.record(t, name, seed, torture.Proven{Items: c.Items, Rows: c.Rows(r.name), Events: c.Events(r.name)}, counts, what, n)
+}
