@@ -12,9 +12,9 @@ import (
 	"github.com/walbridge/walbridge/internal/torture"
 )
 
-// Into Kafka, exactly once for consumers with read_committed: kills of the bridge and
-// of the broker under load, and a second process of the name; and at least once. One broker serves all of
-// it, one after the other.
+// Into Kafka, exactly once for consumers with read_committed: kills of the bridge and of
+// the broker under load, and a second process of the name; and at least once. One broker
+// serves all of it, one after the other.
 func TestKafka(t *testing.T) {
 	t.Parallel()
 	b := kafkatest.New(t, kafkatest.QuickRestart())
@@ -35,7 +35,7 @@ func kafkaRig(t *testing.T, b *kafkatest.Broker, delivery string) *rig {
 }
 
 func killBridgeToKafka(t *testing.T, broker *kafkatest.Broker, delivery string) {
-	kills := sized(10, 100)
+	kills := sized(10, 200)
 	s := seed(t)
 	rand := torture.Rand(s, 60)
 	r := kafkaRig(t, broker, delivery)

@@ -24,6 +24,7 @@ import (
 // Another implementation reads every record back, in every codec: key, value, headers,
 // time, and the partition of its key. Kafka's own tool accepts the segments.
 func TestReadBack(t *testing.T) {
+	t.Parallel()
 	broker := kafkatest.Shared(t)
 	for _, codec := range recordbatch.Codecs() {
 		t.Run(codec, func(t *testing.T) {
@@ -72,6 +73,7 @@ func TestReadBack(t *testing.T) {
 
 // Many random keys lie where the Java client's partitioner puts them.
 func TestPartitionsAsTheJavaClient(t *testing.T) {
+	t.Parallel()
 	broker := kafkatest.Shared(t)
 	seed := sinktest.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 9))
@@ -123,6 +125,7 @@ func TestTopicsOfRows(t *testing.T) {
 // The broker is killed in a transaction, and comes back: what is stored is what the
 // position says.
 func TestBrokerKilled(t *testing.T) {
+	t.Parallel()
 	broker := kafkatest.New(t, kafkatest.QuickRestart())
 	cfg := testConfig(broker.Addr())
 	topic := broker.Topic(t, 4, "retention.ms", "-1")
@@ -173,6 +176,7 @@ func batchFor(s *Sink, topic string, commit lsn.LSN) sink.Batch {
 // A broker that does not answer: the write ends with its time-out, and what it did is
 // found out when the broker is back.
 func TestSilentBroker(t *testing.T) {
+	t.Parallel()
 	broker := kafkatest.New(t)
 	cfg := testConfig(broker.Addr())
 	cfg.WriteTimeout = 2 * time.Second
@@ -216,6 +220,7 @@ func insistReal(t *testing.T, s *Sink, b sink.Batch, to lsn.Progress) {
 
 // A transaction of our own that timed out has the codes of a takeover, and is none.
 func TestOwnTimeout(t *testing.T) {
+	t.Parallel()
 	broker := kafkatest.New(t, kafkatest.Setting("transaction.abort.timed.out.transaction.cleanup.interval.ms", "200"))
 	cfg := testConfig(broker.Addr())
 	topic := broker.Topic(t, 2, "retention.ms", "-1")

@@ -19,6 +19,7 @@ import (
 // Every way to log in that a broker of a test has, and the refusals of wrong ones, which
 // show no secret.
 func TestSecurity(t *testing.T) {
+	t.Parallel()
 	broker := kafkatest.New(t, kafkatest.TLS(), kafkatest.SASL())
 	for name, k := range ways(t, broker) {
 		t.Run(name, func(t *testing.T) {
