@@ -39,6 +39,7 @@ test: deps ## run all tests (six to seven minutes on two cores)
 .PHONY: torture
 torture: ## the long tests of the promises, with all versions of PostgreSQL (up to an hour)
 	$(MAKE) deps DEPS_MATRIX=1
+	.ci/kafka 4.4.0
 	WALBRIDGE_TORTURE=1 WALBRIDGE_TEST_PG=14,15,16,17,18 \
 		go test -count=1 -timeout 90m -v ./internal/torture -args -torture.result $(CURDIR)/bench/results/torture.jsonl
 

@@ -1,6 +1,7 @@
 package kafkatest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,10 +45,14 @@ type Broker struct {
 type config struct {
 	settings  map[string]string
 	tls, sasl bool
+	version   string // empty: that of Version
 }
 
 // Option changes the broker that New starts.
 type Option func(*config)
+
+// Release starts that version, such as "4.4.0", instead of the one that Version says.
+func Release(version string) Option { return func(c *config) { c.version = version } }
 
 // Setting sets a line of server.properties.
 func Setting(name, value string) Option {
@@ -109,7 +114,7 @@ func removeStale() {
 func start(cfg config) (*Broker, error) {
 	b := &Broker{cfg: cfg}
 	var err error
-	if b.java, b.classPath, err = find(); err != nil {
+	if b.java, b.classPath, err = find(cmp.Or(cfg.version, Version())); err != nil {
 		return nil, err
 	}
 	removeStale()

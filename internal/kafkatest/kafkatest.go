@@ -114,7 +114,7 @@ func Version() string {
 }
 
 // find returns the java program and the class path of the broker's jars.
-func find() (java, classPath string, err error) {
+func find(version string) (java, classPath string, err error) {
 	java, err = exec.LookPath("java")
 	if err != nil {
 		return "", "", &missingError{"there is no java on the PATH"}
@@ -125,7 +125,7 @@ func find() (java, classPath string, err error) {
 		if err != nil {
 			return "", "", &missingError{err.Error()}
 		}
-		dir = filepath.Join(cache, "kafka", Version())
+		dir = filepath.Join(cache, "kafka", version)
 	}
 	jars, _ := filepath.Glob(filepath.Join(dir, "kafka_2.13-*.jar")) // the pattern is well formed
 	if len(jars) == 0 {

@@ -22,6 +22,54 @@ func TestKafka(t *testing.T) {
 	t.Run("kill the bridge, at least once", func(t *testing.T) { killBridgeToKafka(t, b, "at_least_once") })
 	t.Run("standby", func(t *testing.T) { standbyToKafka(t, b) })
 	t.Run("kill the broker", func(t *testing.T) { killBroker(t, b) })
+	t.Run("a broker that is silent", func(t *testing.T) { silentBroker(t, b) })
+}
+
+// newestKafka is a version whose brokers can lose the marker of a commit when they are
+// killed (KAFKA-20734).
+const newestKafka = "4.4.0"
+
+// On a broker that loses markers the bridge mends what it knows to be committed, or
+// halts; it repeats nothing.
+func TestNewestKafka(t *testing.T) {
+	if !full() {
+		t.Skip("a broker of another version: with WALBRIDGE_TORTURE=1")
+	}
+	t.Parallel()
+	broker := kafkatest.New(t, kafkatest.QuickRestart(), kafkatest.Release(newestKafka))
+	s := seed(t)
+	rand := torture.Rand(s, 62)
+	r := kafkaRig(t, broker, "exactly_once")
+	b := r.start(t)
+	l := r.startLoad(t, torture.Config{Seed: s, Rate: 100})
+	kills := 0
+	for ; kills < 20 && b.haltedBy() == ""; kills++ {
+		before := r.confirmed(t)
+		moment(t, rand, 500*time.Millisecond)
+		broker.Kill(t)
+		broker.Restart(t)
+		pgtest.Eventually(t, drainWithin(), func() bool { return r.confirmed(t) != before || b.haltedBy() != "" }, "the bridge writes again, or halts")
+	}
+	counts := l.stop(t)
+	if rule := b.haltedBy(); rule != "" {
+		require.Equal(t, "kafka-hanging-transaction", rule)
+		require.Zero(t, b.Terminate(t, 25*time.Second))
+		all, repeated := readKafka(t, broker.Addr(), r.name, false)
+		require.Zero(t, repeated)
+		t.Logf("halted after %d kills, %d items", kills, len(all))
+		r.record(t, "kill-broker-"+newestKafka+"-halted", s, torture.Proven{Items: int64(len(all))}, counts, "kills", kills)
+		return
+	}
+	r.proveKafka(t, b, broker, "kill-broker-"+newestKafka, s, counts, "kills", kills)
+}
+
+// haltedBy is the rule of a halt, empty when there is none.
+func (b *bridge) haltedBy() string {
+	st, ok := b.status()
+	if !ok || st.State != status.StateHalted || st.Halt == nil {
+		return ""
+	}
+	return st.Halt.Rule
 }
 
 // kafkaRig is a rig that ends in a broker.
@@ -86,6 +134,34 @@ func killBroker(t *testing.T, broker *kafkatest.Broker) {
 	counts := l.stop(t)
 	require.True(t, b.Running(), "the bridge outlives its broker")
 	r.proveKafka(t, b, broker, "kill-broker", s, counts, "kills", kills)
+}
+
+// A broker that keeps its connections and answers nothing, for longer than the server
+// waits for a word of the bridge, and that is dead then: the stream to the source lives,
+// the server hears of nothing that is not stored, and it all arrives in the end.
+func silentBroker(t *testing.T, broker *kafkatest.Broker) {
+	const senderTimeout = 20 * time.Second // the bridge's own wal_sender_timeout
+	s := seed(t)
+	r := kafkaRig(t, broker, "exactly_once")
+	b := r.start(t)
+	sender := func() string {
+		return r.source.One(t, "SELECT active_pid::text FROM pg_replication_slots WHERE slot_name = $1", r.slot())
+	}
+	before := sender()
+	l := r.startLoad(t, torture.Config{Seed: s, Rate: 100, Kinds: []torture.Kind{torture.Mixed, torture.Event}})
+	l.awaitCommits(t, 20)
+	broker.Pause(t)
+	at := mustLSN(t, r.source.One(t, "SELECT pg_current_wal_insert_lsn()::text")) // what comes behind it is not stored
+	stalled := time.NewTimer(time.Duration(sized(11, 30)) * senderTimeout / 10)
+	defer stalled.Stop()
+	<-stalled.C
+	require.LessOrEqual(t, r.slotConfirmed(t), at, "the server was told of what is not stored")
+	broker.Kill(t)
+	l.awaitCommits(t, 100)
+	require.Equal(t, before, sender(), "the connection was replaced")
+	broker.Restart(t)
+	counts := l.stop(t)
+	r.proveKafka(t, b, broker, "silent-broker", s, counts, "timeouts", sized(1, 3))
 }
 
 func (r *rig) confirmed(t *testing.T) string {

@@ -71,6 +71,39 @@ func TestReadBack(t *testing.T) {
 	}
 }
 
+// The consumer that comes with Kafka reads every record too: time, partition, headers,
+// key and value.
+func TestJavaConsoleConsumer(t *testing.T) {
+	t.Parallel()
+	broker := kafkatest.Shared(t)
+	const n = 200
+	var topics []string
+	want := map[string]bool{}
+	for i, codec := range recordbatch.Codecs() {
+		cfg := testConfig(broker.Addr())
+		cfg.Compression = codec
+		topics = append(topics, broker.Topic(t, 3, "retention.ms", "-1"))
+		s, commit := opened(t, cfg, "shop"), lsn.LSN(0x1000*(i+1))
+		b := s.NewBatch()
+		for seq := range uint32(n) {
+			it := event(commit, seq, topics[i], fmt.Sprintf("key:%d", seq%31))
+			b.Append([]mapper.Item{it})
+			want[fmt.Sprintf("CreateTime:%d\tPartition:%d\twb-id:%s,wb-source:shop,wb-xid:7,wb-committed-at:2025-11-21T00:26:40.123456Z,id:%s,type:OrderPaid\t%s\t%s",
+				it.Time.Time().UnixMilli(), recordbatch.Partition(it.Key, 3), it.ID, it.EventID, it.Key, it.Payload.AppendJSON(nil))] = true
+		}
+		b.EndTx()
+		require.NoError(t, s.Write(ctxOf(t), b, at(commit+0x30)))
+	}
+	printed := broker.Java(t, "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", broker.Addr(),
+		"--include", strings.Join(topics, "|"), "--from-beginning", "--isolation-level", "read_committed", "--max-messages", fmt.Sprint(n*len(topics)),
+		"--formatter-property", "print.timestamp=true", "--formatter-property", "print.partition=true",
+		"--formatter-property", "print.headers=true", "--formatter-property", "print.key=true")
+	for line := range strings.Lines(printed) {
+		delete(want, strings.TrimSuffix(line, "\n"))
+	}
+	require.Empty(t, want, "in what it printed:\n%.2000s", printed)
+}
+
 // Many random keys lie where the Java client's partitioner puts them.
 func TestPartitionsAsTheJavaClient(t *testing.T) {
 	t.Parallel()
