@@ -119,16 +119,27 @@ func kafkaRights(t *testing.T, b *kafkatest.Broker) {
 	require.NotContains(t, r.stdout+r.stderr, "MARKER")
 	s.change(t, "MARKER", kafkatest.PlainPassword)
 	require.Contains(t, s.do(t, exitFailure, "doctor").stdout, "the bridge's user may not use it")
-	granted := 0
+	granted, writes := 0, [][]string(nil)
 	for line := range strings.Lines(s.do(t, exitOK, "setup", "--print").stdout) {
 		if words := strings.Fields(line); len(words) > 1 && words[1] == "kafka-acls.sh" {
 			require.Contains(t, line, " --allow-principal User:"+kafkatest.PlainUser+" ")
-			grant(t, b, words)
 			granted++
+			if reading := strings.Replace(line, "--operation Write ", "", 1); strings.Contains(line, " --topic ") {
+				grant(t, b, strings.Fields(reading))
+				writes = append(writes, words)
+				continue
+			}
+			grant(t, b, words)
 		}
 	}
 	require.Equal(t, 3, granted)
 	s.do(t, exitOK, "setup")
+	r = s.do(t, exitFailure, "doctor")
+	require.Contains(t, r.stdout, "the topic "+s.name()+".orders: the bridge's user may not use it")
+	require.Contains(t, r.stdout, "--allow-principal User:<user> --operation Write --topic "+s.name()+".orders")
+	for _, words := range writes {
+		grant(t, b, words)
+	}
 	s.do(t, exitOK, "doctor")
 	bridge := s.run(t)
 	s.db.Exec(t, "INSERT INTO public.orders VALUES (9182, 'paid')")

@@ -22,8 +22,8 @@ type Bridge struct {
 
 // Check looks at all that has to be right before the sink can be opened, and changes
 // nothing. What is wrong is in the problems; the error is for a check that could not
-// be finished. Whether records may be written only a write shows: its refusal is a
-// halt that names the missing right.
+// be finished. Brokers before Kafka 2.3 do not tell whether records may be written:
+// there a write's refusal is a halt that names the missing right.
 func Check(ctx context.Context, cfg Config, of Bridge) ([]fault.Problem, error) {
 	c, err := connect(ctx, cfg, clientID(of.Name)+"-doctor")
 	if err != nil {
@@ -39,7 +39,7 @@ func Check(ctx context.Context, cfg Config, of Bridge) ([]fault.Problem, error) 
 		})
 		return k.found, nil
 	}
-	for _, check := range []func(context.Context) error{k.versions, k.identity, k.timeout, k.ownTopics, k.streams} {
+	for _, check := range []func(context.Context) error{k.versions, k.identity, k.timeout, k.ownTopics, k.streams, k.rights} {
 		if err := check(ctx); err != nil {
 			return k.found, fmt.Errorf("check the Kafka cluster: %w", err)
 		}
@@ -155,6 +155,33 @@ func (k *checker) timeout(ctx context.Context) error {
 			Check: "sink-transaction-timeout", Where: "sink.write_timeout", What: fmt.Sprintf("%s and %s more are above the brokers' transaction.max.timeout.ms (%s)", k.cfg.WriteTimeout, afterWrite, limit),
 			Why: "They refuse such a transaction.", Fix: fmt.Sprintf("write_timeout: %s", max(limit-afterWrite, time.Second)),
 		})
+	}
+	return nil
+}
+
+// rights looks at what the user may do with the topics that are there. One that it may
+// not even see was named before.
+func (k *checker) rights(ctx context.Context) error {
+	var names []string
+	for _, name := range append([]string{k.cfg.ProgressTopic, k.cfg.deadLetterTopic(k.of.Name)}, k.cfg.Streams...) {
+		if t := k.layout.topic(name); t != nil && t.ErrorCode == 0 {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	allowed, err := k.client.allowed(ctx, names)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		o, told := allowed[name]
+		if grant := o.lacking(); told && grant != "" {
+			if err := k.right(kafka.TopicAuthorizationFailed, "the topic "+name, grant+"--topic "+name); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

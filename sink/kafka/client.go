@@ -8,9 +8,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/metadata"
+
+	"github.com/walbridge/walbridge/internal/pause"
 )
 
 // metadataTTL is how old the transport's picture of the cluster may become: a moved
@@ -28,6 +31,7 @@ const renewAfter = 4 * time.Minute
 type client struct {
 	transport *kafka.Transport
 	addr      net.Addr
+	brokers   []string // of the configuration
 	api       *kafka.Client
 	timeout   time.Duration // of one call
 	logsIn    bool
@@ -52,7 +56,7 @@ func connect(ctx context.Context, cfg Config, id string) (*client, error) {
 	}
 	addr := kafka.TCP(cfg.Brokers...)
 	return &client{
-		transport: t, addr: addr, timeout: cfg.WriteTimeout, logsIn: mechanism != nil, since: time.Now(), unknownFor: unknownFor,
+		transport: t, addr: addr, brokers: cfg.Brokers, timeout: cfg.WriteTimeout, logsIn: mechanism != nil, since: time.Now(), unknownFor: unknownFor,
 		api: &kafka.Client{Addr: addr, Timeout: cfg.WriteTimeout, Transport: t},
 	}, nil
 }
@@ -114,7 +118,7 @@ func (c *client) roundTrip(ctx context.Context, req protocol.Message) (protocol.
 func (c *client) patiently(ctx context.Context, ask func(context.Context) error) error {
 	ctx, cancel := c.call(ctx)
 	defer cancel()
-	wait := newPause(5*time.Millisecond, 200*time.Millisecond)
+	wait := newTries(5*time.Millisecond, 200*time.Millisecond)
 	for {
 		err := ask(ctx)
 		if !moved(err) || wait.wait(ctx) != nil {
@@ -172,20 +176,14 @@ func (l layout) gone(at partition) bool {
 	return t == nil || kafka.Error(t.ErrorCode) == kafka.UnknownTopicOrPartition || t.ErrorCode == 0 && int(at.id) >= len(t.Partitions)
 }
 
-// pause is a growing time between two tries.
-type pause struct{ next, most time.Duration }
+// tries waits between two tries, longer each time.
+type tries struct{ backoff *backoff.ExponentialBackOff }
 
-func newPause(first, most time.Duration) *pause { return &pause{first, most} }
-
-// wait returns after the pause, or with an error when ctx has ended.
-func (p *pause) wait(ctx context.Context) error {
-	t := time.NewTimer(p.next)
-	defer t.Stop()
-	p.next = min(2*p.next, p.most)
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+func newTries(first, most time.Duration) *tries {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval, b.Multiplier = first, most, 2
+	return &tries{b}
 }
+
+// wait returns after the time, or with an error when ctx has ended.
+func (t *tries) wait(ctx context.Context) error { return pause.For(ctx, t.backoff.NextBackOff()) }

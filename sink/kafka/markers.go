@@ -74,7 +74,7 @@ func (s *Sink) checkMarkers(ctx context.Context) error {
 func (s *Sink) await(ctx context.Context, extents []extent) (*extent, error) {
 	within, cancel := context.WithTimeout(ctx, s.tune.markersWithin)
 	defer cancel()
-	wait := newPause(time.Millisecond, 200*time.Millisecond)
+	wait := newTries(time.Millisecond, 200*time.Millisecond)
 	for left := slices.Clone(extents); ; {
 		var err error
 		if left, err = s.client.behind(ctx, left); err == nil {
@@ -145,7 +145,7 @@ func (c *client) unmarked(ctx context.Context, extents []extent) (left []extent,
 func (s *Sink) settled(ctx context.Context) (stored, error) {
 	within, cancel := context.WithTimeout(ctx, s.tune.markersWithin)
 	defer cancel()
-	wait := newPause(2*time.Millisecond, 200*time.Millisecond)
+	wait := newTries(2*time.Millisecond, 200*time.Millisecond)
 	name := s.bridge()
 	for {
 		p, err := s.client.readProgress(ctx, s.cfg.ProgressTopic, name, s.progressPartitions())

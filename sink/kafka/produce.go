@@ -51,7 +51,7 @@ const unknownFor = 5 * time.Second
 // each partition once. What is refused for sure is sent again, the same bytes. The
 // error is the first that is final; parts say what became of each.
 func (s *sender) send(ctx context.Context, parts []*part) error {
-	wait := newPause(2*time.Millisecond, 250*time.Millisecond)
+	wait := newTries(2*time.Millisecond, 250*time.Millisecond)
 	start := time.Now()
 	for {
 		left, err := s.round(ctx, parts)

@@ -47,7 +47,7 @@ func (p *producer) take(ctx context.Context) error {
 	}
 	ctx, cancel := p.client.call(ctx)
 	defer cancel()
-	wait := newPause(time.Millisecond, 100*time.Millisecond)
+	wait := newTries(time.Millisecond, 100*time.Millisecond)
 	for {
 		err := p.init(ctx, id, epoch)
 		switch {
@@ -95,7 +95,7 @@ func (p *producer) add(ctx context.Context, all []partition) error {
 	for _, at := range all {
 		topics[at.topic] = append(topics[at.topic], kafka.AddPartitionToTxn{Partition: int(at.id)})
 	}
-	wait, start := newPause(time.Millisecond, 20*time.Millisecond), time.Now()
+	wait, start := newTries(time.Millisecond, 20*time.Millisecond), time.Now()
 	for {
 		failed, err := p.addOnce(ctx, topics)
 		// A topic just made is unknown to some brokers for a while.
@@ -154,7 +154,7 @@ func (p *producer) addOnce(ctx context.Context, topics map[string][]kafka.AddPar
 // refused for sure: a copy of the request that comes late would commit what is open
 // then.
 func (p *producer) commit(ctx context.Context) error {
-	wait := newPause(time.Millisecond, 20*time.Millisecond)
+	wait := newTries(time.Millisecond, 20*time.Millisecond)
 	for {
 		err := p.commitOnce(ctx)
 		if !busy(err) {

@@ -93,7 +93,7 @@ func (t *topics) miss(name string) {
 func (t *topics) find(ctx context.Context, names []string) (gone []string, err error) {
 	ctx, cancel := t.client.call(ctx)
 	defer cancel()
-	wait := newPause(10*time.Millisecond, 200*time.Millisecond)
+	wait := newTries(10*time.Millisecond, 200*time.Millisecond)
 	for {
 		l, err := t.client.layout(ctx)
 		if err != nil {
@@ -263,7 +263,7 @@ func (t *topics) create(ctx context.Context, all []kafka.TopicConfig) error {
 		}
 		names = append(names, topic.Topic)
 	}
-	wait := newPause(10*time.Millisecond, 200*time.Millisecond)
+	wait := newTries(10*time.Millisecond, 200*time.Millisecond)
 	for {
 		t.client.renew()
 		gone, err := t.find(ctx, names)
