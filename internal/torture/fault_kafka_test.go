@@ -1,28 +1,41 @@
 package torture_test
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/walbridge/walbridge/internal/kafkatest"
+	"github.com/walbridge/walbridge/internal/lsn"
 	"github.com/walbridge/walbridge/internal/pgtest"
 	"github.com/walbridge/walbridge/internal/status"
 	"github.com/walbridge/walbridge/internal/torture"
+	"github.com/walbridge/walbridge/sink/kafka"
 )
 
-// Into Kafka, exactly once for consumers with read_committed: kills of the bridge and of
-// the broker under load, and a second process of the name; and at least once. One broker
-// serves all of it, one after the other.
+// Into Kafka, exactly once for consumers with read_committed, and at least once. One
+// broker serves all of it, and is killed at last.
 func TestKafka(t *testing.T) {
 	t.Parallel()
 	b := kafkatest.New(t, kafkatest.QuickRestart())
-	t.Run("kill the bridge", func(t *testing.T) { killBridgeToKafka(t, b, "exactly_once") })
-	t.Run("kill the bridge, at least once", func(t *testing.T) { killBridgeToKafka(t, b, "at_least_once") })
-	t.Run("standby", func(t *testing.T) { standbyToKafka(t, b) })
-	t.Run("kill the broker", func(t *testing.T) { killBroker(t, b) })
-	t.Run("a broker that is silent", func(t *testing.T) { silentBroker(t, b) })
+	t.Run("bridge", func(t *testing.T) {
+		for name, test := range map[string]func(*testing.T, *kafkatest.Broker){
+			"killed":                        func(t *testing.T, b *kafkatest.Broker) { killBridgeToKafka(t, b, "exactly_once") },
+			"killed, at least once":         func(t *testing.T, b *kafkatest.Broker) { killBridgeToKafka(t, b, "at_least_once") },
+			"killed in a large transaction": largeTransactionToKafka,
+			"terminated":                    terminateToKafka,
+			"standby":                       standbyToKafka,
+			"stopped":                       stoppedOwnerToKafka,
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				test(t, b)
+			})
+		}
+	})
+	t.Run("broker killed", func(t *testing.T) { killBroker(t, b) })
 }
 
 // newestKafka is a version whose brokers can lose the marker of a commit when they are
@@ -117,6 +130,84 @@ func standbyToKafka(t *testing.T, broker *kafkatest.Broker) {
 	r.proveKafka(t, second, broker, "standby-kafka", s, counts, "takeovers", 1)
 }
 
+// The bridge dies inside a transaction that takes many batches.
+func largeTransactionToKafka(t *testing.T, broker *kafkatest.Broker) {
+	rows, kills := sized(100_000, 1_000_000), sized(3, 6)
+	r := ownRig(t)
+	r.toKafka, r.delivery = broker.Addr(), "exactly_once"
+	r.extra = "batch: {max_items: " + strconv.Itoa(rows/100) + "}"
+	r.setup(t)
+	b := r.start(t)
+	r.insertItems(t, rows)
+	var at lsn.Position
+	for range kills {
+		pgtest.Eventually(t, startWithin(), func() bool {
+			p := r.stored(t)
+			return p.Commit != 0 && at.Before(p)
+		}, "the position moves on inside the transaction, beyond %v", at)
+		require.NoError(t, b.Kill())
+		<-b.Done()
+		now := r.stored(t)
+		require.False(t, now.Before(at), "the position moved back")
+		at = now
+		b = r.run(t)
+	}
+	require.NotZero(t, at.Commit, "the last kill came after the transaction")
+	r.proveKafka(t, b, broker, "kill-bridge-in-large-transaction-kafka", seed(t), torture.Counts{Rows: int64(rows)}, "kills", kills)
+}
+
+// stored is the bridge's position in the progress topic.
+func (r *rig) stored(t *testing.T) lsn.Position {
+	t.Helper()
+	cfg := kafka.Config{Brokers: []string{r.toKafka}, Delivery: r.delivery}.WithDefaults()
+	latest, err := kafka.ReadLatest(t.Context(), cfg, r.name)
+	require.NoError(t, err)
+	return latest.Progress.Position
+}
+
+// What was taken when the signal came is delivered, and the slot knows.
+func terminateToKafka(t *testing.T, broker *kafkatest.Broker) {
+	stops := sized(3, 20)
+	s := seed(t)
+	rand := torture.Rand(s, 63)
+	r := kafkaRig(t, broker, "exactly_once")
+	b := r.start(t)
+	l := r.startLoad(t, torture.Config{Seed: s, Rate: 100})
+	for range stops {
+		moment(t, rand, 500*time.Millisecond)
+		require.Zero(t, b.Terminate(t, 25*time.Second))
+		p := r.stored(t)
+		require.Equal(t, p.End, r.slotConfirmed(t), "the slot does not know what is stored")
+		require.Zero(t, p.Commit, "it stopped inside a transaction")
+		b = r.start(t)
+	}
+	r.proveKafka(t, b, broker, "terminate-kafka", s, l.stop(t), "stops", stops)
+}
+
+// A process that was stopped beyond the server's patience has lost the slot, and what it
+// had in hand changes nothing.
+func stoppedOwnerToKafka(t *testing.T, broker *kafkatest.Broker) {
+	s := seed(t)
+	r := kafkaRig(t, broker, "exactly_once")
+	a := r.start(t)
+	l := r.startLoad(t, torture.Config{Seed: s, Rate: 100})
+	for range sized(1, 5) {
+		l.awaitCommits(t, 50)
+		require.NoError(t, a.Pause())
+		b := r.run(t)
+		b.await(t, 20*time.Second+startWithin(), status.StateStreaming)
+		require.NoError(t, a.Resume())
+		a.await(t, startWithin(), status.StateWaiting)
+		l.awaitCommits(t, 50)
+		st, ok := b.status()
+		require.True(t, ok)
+		require.Equal(t, status.StateStreaming, st.State, "the process that woke up has disturbed the owner")
+		require.Zero(t, b.Terminate(t, 25*time.Second))
+		a.await(t, startWithin(), status.StateStreaming)
+	}
+	r.proveKafka(t, a, broker, "stopped-owner-kafka", s, l.stop(t), "pauses", sized(1, 5))
+}
+
 func killBroker(t *testing.T, broker *kafkatest.Broker) {
 	kills := sized(2, 20)
 	s := seed(t)
@@ -139,7 +230,9 @@ func killBroker(t *testing.T, broker *kafkatest.Broker) {
 // A broker that keeps its connections and answers nothing, for longer than the server
 // waits for a word of the bridge, and that is dead then: the stream to the source lives,
 // the server hears of nothing that is not stored, and it all arrives in the end.
-func silentBroker(t *testing.T, broker *kafkatest.Broker) {
+func TestSilentKafka(t *testing.T) {
+	t.Parallel()
+	broker := kafkatest.New(t, kafkatest.QuickRestart())
 	const senderTimeout = 20 * time.Second // the bridge's own wal_sender_timeout
 	s := seed(t)
 	r := kafkaRig(t, broker, "exactly_once")
