@@ -92,6 +92,10 @@ func classifyServer(pg *pgconn.PgError, err error) error {
 		if strings.Contains(pg.Message, "startup parameter") || strings.Contains(pg.Message, "replication") {
 			return pooler(err)
 		}
+	case "42710": // duplicate_object
+		if pg.Routine == "ReplicationSlotCreate" {
+			return fault.Transient(ReasonSlotState, err) // somebody has made it since we looked: Reconcile says whose it is
+		}
 	case "3D000":
 		return configErr("database", err, "the database of the connection string does not exist", "correct source.dsn")
 	case "42501":

@@ -39,6 +39,7 @@ func TestClassify(t *testing.T) {
 		{name: "slot lost or foreign", err: pg("55000", "ReplicationSlotAcquire", "", ""), reason: ReasonSlotState},
 		{name: "WAL removed", err: pg("58P01", "WalSndSegmentOpen", "requested WAL segment 000 has already been removed", ""), rule: "slot-lost"},
 		{name: "another file missing", err: pg("58P01", "open_file", "", ""), reason: ReasonServer},
+		{name: "slot made meanwhile", err: pg("42710", "ReplicationSlotCreate", "", ""), reason: ReasonSlotState},
 		{name: "slot missing", err: pg("42704", "ReplicationSlotAcquire", "replication slot \"x\" does not exist", ""), reason: ReasonSlotState},
 		{name: "publication missing", err: pg("42704", "get_publication_oid", "Publikation fehlt", callback), rule: "publication-missing"},
 		{name: "password", err: pg("28P01", "", "", ""), check: "login"},
