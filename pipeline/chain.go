@@ -35,6 +35,8 @@ type chain struct {
 	confirmed func() lsn.LSN
 	// idle is told that all that was read is on its way, or needs none.
 	idle func()
+	// awaited: somebody waits at the destination for a position.
+	awaited *atomic.Bool
 	// retained is how much WAL the server keeps for the slot; 0: unknown.
 	retained func() int64
 	now      func() time.Time

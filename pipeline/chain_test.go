@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,7 +93,7 @@ func newRig(t require.TestingT, s *script, out sink.Sink, at lsn.Progress, batch
 	r.chain = &chain{
 		cfg: cfg, frames: s, decoder: decoder.New(decoder.Config{From: at.Position, Xid: at.Xid}), mapper: testMapper(t), handoff: h,
 		tally: newTally(m, &totals{}), letters: letters, types: func(context.Context) error { return nil },
-		confirmed: pos.Confirmed, retained: func() int64 { return 0 }, idle: func() {}, now: time.Now, at: at, widen: xidWidener{last: 700},
+		confirmed: pos.Confirmed, retained: func() int64 { return 0 }, awaited: new(atomic.Bool), idle: func() {}, now: time.Now, at: at, widen: xidWidener{last: 700},
 	}
 	r.writer = &writer{
 		sink: out, source: sink.Source{Name: "shop", OnPoison: letters.refused}, handoff: h, positions: pos, backoff: &noWait{}, durable: at,
@@ -288,21 +289,26 @@ func TestIdleMarks(t *testing.T) {
 		since time.Duration
 		reply bool
 		kept  int64
+		asked bool
 		want  bool
 	}{
-		{"nothing passed", 0, time.Hour, true, 0, false},
-		{"little passed", 1000, time.Minute, false, 0, false},
-		{"little passed, long ago", 1000, idleAtLatest, false, 0, true},
-		{"little passed, much retained", 1000, idleEvery, false, idleBytes, true},
-		{"nothing passed, much retained", 0, idleEvery, false, idleBytes, false},
-		{"much passed, just now", idleBytes, idleEvery - 1, false, idleBytes, false},
-		{"much passed", idleBytes, idleEvery, false, 0, true},
-		{"the server asks", 8, idleOnRequest, true, 0, true},
-		{"the server asks again at once", 8, idleOnRequest - 1, true, 0, false},
+		{"nothing passed", 0, time.Hour, true, 0, false, false},
+		{"little passed", 1000, time.Minute, false, 0, false, false},
+		{"little passed, long ago", 1000, idleAtLatest, false, 0, false, true},
+		{"little passed, much retained", 1000, idleEvery, false, idleBytes, false, true},
+		{"nothing passed, much retained", 0, idleEvery, false, idleBytes, false, false},
+		{"much passed, just now", idleBytes, idleEvery - 1, false, idleBytes, false, false},
+		{"much passed", idleBytes, idleEvery, false, 0, false, true},
+		{"the server asks", 8, idleOnRequest, true, 0, false, true},
+		{"the server asks again at once", 8, idleOnRequest - 1, true, 0, false, false},
+		{"somebody waits", 8, 0, false, 0, true, true},
+		{"somebody waits for what is stored", 0, 0, false, 0, true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			now := time.Now()
-			ch := &chain{confirmed: func() lsn.LSN { return 0x1000 }, retained: func() int64 { return c.kept }, now: clockAt(&now), lastPut: now.Add(-c.since)}
+			asked := new(atomic.Bool)
+			asked.Store(c.asked)
+			ch := &chain{awaited: asked, confirmed: func() lsn.LSN { return 0x1000 }, retained: func() int64 { return c.kept }, now: clockAt(&now), lastPut: now.Add(-c.since)}
 			require.Equal(t, c.want, ch.worthStoring(0x1000+lsn.LSN(c.ahead), c.reply))
 		})
 	}

@@ -53,6 +53,8 @@ func (c *chain) worthStoring(end lsn.LSN, replyRequested bool) bool {
 	switch {
 	case ahead <= 0:
 		return false
+	case c.awaited.Swap(false): // who asks does so at a measured pace
+		return true
 	case replyRequested:
 		return since >= idleOnRequest
 	case ahead >= idleBytes, c.retained() >= idleBytes:

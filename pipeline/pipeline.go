@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -63,6 +64,8 @@ type Pipeline struct {
 	// failedKey and failed count messages that failed to decode in the same way.
 	failedKey string
 	failed    int
+
+	awaited atomic.Bool // somebody waits at the destination for a position
 
 	mu    sync.Mutex // guards view
 	view  view

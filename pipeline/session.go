@@ -66,6 +66,7 @@ func (p *Pipeline) newSession(work context.Context, srv *replication.Server, m *
 		letters:   p.letters,
 		confirmed: p.pos.Confirmed,
 		retained:  p.retained,
+		awaited:   &p.awaited,
 		idle:      func() { p.lag.reached(s.reached(), time.Now()) },
 		now:       time.Now,
 		widen:     xidWidener{last: srv.NextXid},

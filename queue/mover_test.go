@@ -35,6 +35,7 @@ func TestUpkeep(t *testing.T) {
 		{"PreparedTransaction", preparedTransaction},
 		{"BridgeReadsTheInbox", bridgeReadsTheInbox},
 		{"MoverWaitFor", moverWaitFor},
+		{"MoverMarks", moverMarks},
 		{"InboxIsPruned", inboxIsPruned},
 		{"IdleMarks", idleMarks},
 		{"OneKeeper", oneKeeper},
@@ -365,6 +366,33 @@ func moverWaitFor(t *testing.T, db *pgtest.DB) {
 		mu.Unlock()
 	}
 	r.end()
+}
+
+// moverMarks: a position that nothing in the inbox reaches is stored when somebody
+// waits for it.
+func moverMarks(t *testing.T, db *pgtest.DB) {
+	db.Exec(t, "SELECT walbridge.keep_partitions()")
+	insert(t, db, "k", 1)
+	for range 3 { // what was moved is followed by two marks
+		moves(t, db)
+	}
+	db.Exec(t, "SELECT walbridge.subscribe('mail', '{inbox}', 'end')")
+	marks := func() string { return db.One(t, "SELECT max(n) FROM walbridge.batch WHERE source = 'inbox'") }
+	before := marks()
+	db.Exec(t, "CREATE TABLE unrelated (n int)")
+	moves(t, db)
+	require.Equal(t, before, marks(), "nobody waits")
+	reached := func(at string) bool {
+		return db.One(t, "SELECT walbridge.wait_for('mail', 'inbox', $1::text::pg_lsn, '0')", at) == "t"
+	}
+	at := db.One(t, "SELECT pg_current_wal_flush_lsn()")
+	for tries := 0; !reached(at); tries++ {
+		require.Less(t, tries, 3)
+		moves(t, db)
+	}
+	after := marks()
+	moves(t, db)
+	require.Equal(t, after, marks(), "nobody waits any more")
 }
 
 // inboxIsPruned: old rows go when they were moved, in small batches.

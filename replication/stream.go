@@ -55,7 +55,7 @@ func (sc StreamConfig) withDefaults() StreamConfig {
 }
 
 // Stream is one replication session. Next, Ready, Stop and Close are for one
-// goroutine; Wake, Interrupt, Abort and the counters for any.
+// goroutine; Wake, Ask, Interrupt, Abort and the counters for any.
 type Stream struct {
 	conn   net.Conn
 	socket *socket
@@ -133,6 +133,10 @@ func (st *Stream) Behind() bool { return st.socket.pacer.lazy }
 // Wake says that the confirmed position has moved. It never blocks. The server is
 // told within a second, or within 0.1 s when it has asked.
 func (st *Stream) Wake() { nudge(st.report.wake) }
+
+// Ask makes the server send a keepalive soon, with how far it has come: in a quiet
+// database it sends none of its own accord.
+func (st *Stream) Ask() { st.report.probe() }
 
 // Interrupt makes a Next that waits, or else the next one that would read the
 // network, return ErrInterrupted.

@@ -93,3 +93,11 @@ type Lock interface {
 	// Unlock lets go. Safe to call twice.
 	Unlock(ctx context.Context) error
 }
+
+// Waited is a Lock that notices whether somebody waits at the destination for a
+// position of a source, to read what was written there.
+type Waited interface {
+	// Awaited receives while somebody does: the pipeline then stores how far it has come
+	// though there are no items. It has room for one signal, and is never closed.
+	Awaited() <-chan struct{}
+}

@@ -55,6 +55,24 @@ func TestIdleDatabaseWithBusySibling(t *testing.T) {
 	require.Less(t, perMinute, 10.0, "positions written per minute")
 }
 
+// Somebody waits for a position that no item of the bridge reaches: it is stored then,
+// and not only with the next idle mark, minutes later.
+func TestWaitForInAQuietDatabase(t *testing.T) {
+	t.Parallel()
+	r := sharedRig(t)
+	r.setup(t)
+	r.start(t)
+	r.sink.Exec(t, "SELECT walbridge.subscribe('reader', '{readings}', 'end')")
+	r.drain(t)
+	for range 3 {
+		r.source.Exec(t, "CREATE TABLE IF NOT EXISTS unrelated (n int)")
+		r.source.Exec(t, "INSERT INTO unrelated VALUES (1)")
+		at := r.source.One(t, "SELECT pg_current_wal_insert_lsn()::text")
+		require.Equal(t, "t", r.sink.One(t, "SELECT walbridge.wait_for('reader', $1, $2::text::pg_lsn, '2 min')", r.name, at))
+	}
+	require.Less(t, r.watch(t), 3, "positions written when nobody waits any more")
+}
+
 // With the sink in the source's database, what the bridge writes gives it nothing
 // to do: not on 14 either, which streams Begin and Commit of every transaction of the
 // database, the bridge's own among them.

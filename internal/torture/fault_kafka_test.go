@@ -67,7 +67,7 @@ func TestNewestKafka(t *testing.T) {
 	if rule := b.haltedBy(); rule != "" {
 		require.Equal(t, "kafka-hanging-transaction", rule)
 		require.Zero(t, b.Terminate(t, 25*time.Second))
-		all, repeated := readKafka(t, broker.Addr(), r.name, false)
+		all, repeated := readKafka(t, broker.Addr(), r.name, false, false)
 		require.Zero(t, repeated)
 		t.Logf("halted after %d kills, %d items", kills, len(all))
 		r.record(t, "kill-broker-"+newestKafka+"-halted", s, torture.Proven{Items: int64(len(all))}, counts, "kills", kills)
@@ -273,7 +273,7 @@ func (r *rig) proveKafka(t *testing.T, b *bridge, broker *kafkatest.Broker, name
 	}, "all that has committed is confirmed")
 	require.Zero(t, b.Terminate(t, 25*time.Second))
 	c := torture.NewChecker(torture.Rules{})
-	all, repeated := readKafka(t, broker.Addr(), r.name, r.delivery == "at_least_once")
+	all, repeated := readKafka(t, broker.Addr(), r.name, r.delivery == "at_least_once", true)
 	for _, it := range all {
 		require.NoError(t, c.Add(it))
 	}

@@ -13,19 +13,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/walbridge/walbridge/internal/lsn"
+	"github.com/walbridge/walbridge/internal/pgtest"
 	"github.com/walbridge/walbridge/internal/torture"
 )
 
 // readKafka reads with read_committed all that the bridge has in a cluster, by another
 // client than the bridge's. Within a partition ids must rise, so that no item is there
 // twice and each key is in order; with repeats what comes again is passed over, as a
-// consumer would that remembers the highest id. The items of all partitions are returned
-// in the order of their ids.
-func readKafka(t *testing.T, addr, bridge string, repeats bool) (all []*torture.Item, repeated int) {
+// consumer would that remembers the highest id. whole: all that is written is waited
+// for. The items of all partitions are returned in the order of their ids.
+func readKafka(t *testing.T, addr, bridge string, repeats, whole bool) (all []*torture.Item, repeated int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), drainWithin())
 	defer cancel()
-	ends := stableEnds(t, ctx, addr)
+	ends := stableEnds(t, ctx, addr, whole)
 	from, left := map[string]map[int32]kgo.Offset{}, map[string]map[int32]int64{}
 	for topic, partitions := range ends {
 		from[topic], left[topic] = map[int32]kgo.Offset{}, map[int32]int64{}
@@ -84,8 +85,10 @@ func unread(left map[string]map[int32]int64) bool {
 }
 
 // stableEnds returns the last stable offset of each partition of all topics but those
-// of the brokers and of positions.
-func stableEnds(t *testing.T, ctx context.Context, addr string) map[string]map[int32]int64 {
+// of the brokers and of positions. whole: it waits until all that is there now is
+// stable, since markers come behind a commit, and an open transaction of another bridge
+// holds back what lies behind it.
+func stableEnds(t *testing.T, ctx context.Context, addr string, whole bool) map[string]map[int32]int64 {
 	t.Helper()
 	c, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.RetryTimeout(30*time.Second))
 	require.NoError(t, err)
@@ -94,8 +97,27 @@ func stableEnds(t *testing.T, ctx context.Context, addr string) map[string]map[i
 	meta.Topics = nil // all
 	m, err := meta.RequestWith(ctx, c)
 	require.NoError(t, err)
+	const uncommitted, committed = 0, 1
+	written, stable := endsOf(t, ctx, c, m, uncommitted), endsOf(t, ctx, c, m, committed)
+	pgtest.Eventually(t, drainWithin(), func() bool {
+		for topic, partitions := range written {
+			for p, end := range partitions {
+				if whole && stable[topic][p] < end {
+					stable = endsOf(t, ctx, c, m, committed)
+					return false
+				}
+			}
+		}
+		return true
+	}, "all that was written is stable")
+	return stable
+}
+
+// endsOf asks for the ends of all partitions at an isolation level.
+func endsOf(t *testing.T, ctx context.Context, c *kgo.Client, m *kmsg.MetadataResponse, isolation int8) map[string]map[int32]int64 {
+	t.Helper()
 	list := kmsg.NewPtrListOffsetsRequest()
-	list.IsolationLevel = 1
+	list.IsolationLevel = isolation
 	for _, mt := range m.Topics {
 		if mt.IsInternal || *mt.Topic == "walbridge.progress" {
 			continue

@@ -1438,6 +1438,12 @@ END
 $$;
 -- +goose StatementEnd
 
+-- A sequence, because a waiter's transaction stays open while it waits, and nothing
+-- else that it writes can be seen by others.
+CREATE SEQUENCE {{schema}}.mark_wanted AS bigint CYCLE;
+SELECT setval('{{schema_in_literal}}.mark_wanted', 1); -- so that the first call moves it
+COMMENT ON SEQUENCE {{schema}}.mark_wanted IS 'Moves while somebody waits for a position of a source that is not stored yet: who writes for a source stores how far it has come.';
+
 -- +goose StatementBegin
 CREATE FUNCTION {{schema}}.wait_for(subscription text, source text, lsn pg_lsn, timeout interval DEFAULT '10 s') RETURNS boolean
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -1471,7 +1477,9 @@ BEGIN
                     THEN coalesce((array_agg(b.last_seq ORDER BY b.n) FILTER (WHERE b.end_lsn >= $3 AND b.last_seq IS NOT NULL))[1], 9223372036854775807) END AS reach
                 FROM (SELECT n, end_lsn, last_seq FROM {{schema}}.batch b WHERE b.source = $2 ORDER BY n DESC LIMIT 1000) b) b;
         END IF;
-        IF upto IS NOT NULL THEN
+        IF upto IS NULL THEN
+            PERFORM nextval('{{schema_in_literal}}.mark_wanted');
+        ELSE
             -- What is settled stays so, unless an operator has moved the subscription.
             low := CASE WHEN changed = sub.changed THEN low ELSE -1 END;
             changed := sub.changed;
@@ -1490,7 +1498,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION {{schema}}.wait_for(text, text, pg_lsn, interval) IS 'Waits until a source has come to a position and the subscription has settled all of it: true; false when the time is up. Parked items count, but for scheduled and dead ones. It holds a snapshot while it waits. WB002 argument or unknown source, WB004 unknown, WB006 expired.';
+COMMENT ON FUNCTION {{schema}}.wait_for(text, text, pg_lsn, interval) IS 'Waits until a source has come to a position and the subscription has settled all of it: true; false when the time is up. Parked items count, but for scheduled and dead ones. It holds a snapshot while it waits, and asks who writes for the source to store how far it has come. WB002 argument or unknown source, WB004 unknown, WB006 expired.';
 
 -- The first item that is not settled is looked for from the lane that is furthest
 -- back, in windows, as in fetch.
@@ -1696,6 +1704,7 @@ DROP FUNCTION
     {{schema}}._live(text),
     {{schema}}._subscription(text),
     {{schema}}._read_committed();
+DROP SEQUENCE {{schema}}.mark_wanted;
 DROP TABLE {{schema}}.worker;
 DROP TABLE {{schema}}.parked;
 DROP TABLE {{schema}}.checkpoint;

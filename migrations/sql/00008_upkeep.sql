@@ -265,9 +265,10 @@ INSERT INTO {{schema}}.keeper DEFAULT VALUES;
 COMMENT ON TABLE {{schema}}.keeper IS 'One row: which worker has the upkeep, and whether inbox rows are moved to log by workers (auto: when no bridge has ever opened this schema).';
 
 ALTER TABLE {{schema}}.batch
-    ADD COLUMN inbox_low bigint, ADD COLUMN inbox_seen int8multirange, ADD COLUMN inbox_high bigint, ADD COLUMN inbox_waits text[];
+    ADD COLUMN inbox_low bigint, ADD COLUMN inbox_seen int8multirange, ADD COLUMN inbox_high bigint, ADD COLUMN inbox_waits text[], ADD COLUMN mark_wanted bigint;
 COMMENT ON COLUMN {{schema}}.batch.inbox_low IS 'Of the source inbox: its rows up to this n are in log or will never be, and those in inbox_seen.';
 COMMENT ON COLUMN {{schema}}.batch.inbox_waits IS 'Of the source inbox: transactions that may yet fill the gaps below inbox_high.';
+COMMENT ON COLUMN {{schema}}.batch.mark_wanted IS 'Of the source inbox: where the sequence mark_wanted was when this was stored.';
 
 -- +goose StatementBegin
 CREATE FUNCTION {{schema}}._moves() RETURNS boolean
@@ -461,6 +462,7 @@ BEGIN
     -- Whoever reads a position after its commit reads at least this: flushed positions
     -- only grow.
     flushed := pg_current_wal_flush_lsn();
+    SELECT s.last_value INTO new.mark_wanted FROM {{schema}}.mark_wanted s;
     todo := int8multirange(int8range(old.inbox_low + 1, NULL)) - old.inbox_seen;
     SELECT coalesce(array_agg(f.n ORDER BY f.n), '{}') INTO ns FROM (
         SELECT i.n FROM unnest(todo) AS r CROSS JOIN LATERAL (
@@ -489,15 +491,15 @@ BEGIN
     END IF;
     IF moved = 0 AND (new.inbox_low, new.inbox_seen, new.inbox_high) IS NOT DISTINCT FROM (old.inbox_low, old.inbox_seen, old.inbox_high)
         AND new.inbox_waits <@ old.inbox_waits
-        AND (new.end_lsn = old.end_lsn OR old.written_at > clock_timestamp() - interval '10 s' AND NOT EXISTS (
+        AND (new.end_lsn = old.end_lsn OR old.written_at > clock_timestamp() - interval '10 s' AND new.mark_wanted = old.mark_wanted AND NOT EXISTS (
             -- Two marks follow what was moved, so that its position is passed at once.
             SELECT FROM {{schema}}.batch b WHERE b.source = 'inbox' AND b.n > old.n - 2 AND b.last_seq IS NOT NULL)) THEN
         RETURN;
     END IF;
     new.first_seq := CASE WHEN moved > 0 THEN {{schema}}._append_inbox(ns, old.last_tx_end) END;
-    INSERT INTO {{schema}}.batch (source, n, first_seq, last_seq, end_lsn, last_tx_end, timeline, commit_ts, inbox_low, inbox_seen, inbox_high, inbox_waits)
+    INSERT INTO {{schema}}.batch (source, n, first_seq, last_seq, end_lsn, last_tx_end, timeline, commit_ts, inbox_low, inbox_seen, inbox_high, inbox_waits, mark_wanted)
         VALUES ('inbox', old.n + 1, new.first_seq, new.first_seq + moved - 1, new.end_lsn, new.last_tx_end, 0, clock_timestamp(),
-            new.inbox_low, new.inbox_seen, new.inbox_high, new.inbox_waits);
+            new.inbox_low, new.inbox_seen, new.inbox_high, new.inbox_waits, new.mark_wanted);
     IF old.n % 200 = 0 THEN
         DELETE FROM {{schema}}.batch b WHERE b.source = 'inbox' AND b.n BETWEEN old.n - 1200 AND old.n - 1000 AND b.n <> (
             SELECT c.n FROM {{schema}}.batch c WHERE c.source = 'inbox' AND c.last_seq IS NOT NULL ORDER BY c.n DESC LIMIT 1);
@@ -582,7 +584,7 @@ DROP FUNCTION
     {{schema}}._passed(text, bigint, bigint),
     {{schema}}.set_retention(text, interval, interval, bigint, text, text);
 ALTER TABLE {{schema}}.batch
-    DROP COLUMN inbox_low, DROP COLUMN inbox_seen, DROP COLUMN inbox_high, DROP COLUMN inbox_waits;
+    DROP COLUMN inbox_low, DROP COLUMN inbox_seen, DROP COLUMN inbox_high, DROP COLUMN inbox_waits, DROP COLUMN mark_wanted;
 DROP TABLE {{schema}}.keeper;
 DROP TABLE {{schema}}.closed_partition;
 -- +goose StatementBegin

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/walbridge/walbridge/internal/fault"
 	"github.com/walbridge/walbridge/internal/pause"
@@ -33,6 +34,8 @@ type lock struct {
 	lost    chan struct{} // closed by side when the session has ended
 	stop    func()        // ends the signs of life
 	beating sync.WaitGroup
+	awaited chan struct{} // of capacity 1
+	wanted  int64         // where mark_wanted was; 0: not known. The beat's.
 }
 
 // lockKey is the advisory lock of a name in a schema. Locks with one key of 64
@@ -81,7 +84,7 @@ func (s *Sink) tryLock(ctx context.Context, key int64, takeoverAfter time.Durati
 			owner, err = holder(ctx, c, key, takeoverAfter)
 			return err
 		}
-		l = &lock{side: s.side, key: key, lost: make(chan struct{})}
+		l = &lock{side: s.side, key: key, lost: make(chan struct{}), awaited: make(chan struct{}, 1)}
 		s.side.held = l
 		return nil
 	})
@@ -130,13 +133,14 @@ func holder(ctx context.Context, c *pgx.Conn, key int64, takeoverAfter time.Dura
 }
 
 // start begins the signs of life. A beat that gets no answer gives the lock up
-// before another process may take it.
+// before another process may take it. While somebody waits for a position, beats are
+// quicker.
 func (l *lock) start(takeoverAfter time.Duration) {
 	every := max(min(takeoverAfter/beatsMissed, maxBeat), minBeat)
 	stop := make(chan struct{})
 	l.stop = sync.OnceFunc(func() { close(stop) })
 	l.beating.Go(func() {
-		tick := time.NewTicker(every)
+		tick := time.NewTimer(every)
 		defer tick.Stop()
 		for {
 			select {
@@ -145,21 +149,43 @@ func (l *lock) start(takeoverAfter time.Duration) {
 			case <-l.lost:
 				return
 			case <-tick.C:
-				l.beat(takeoverAfter / 2)
+				if l.beat(takeoverAfter / 2) {
+					tick.Reset(min(every, lockPoll))
+					continue
+				}
+				tick.Reset(every)
 			}
 		}
 	})
 }
 
-func (l *lock) beat(within time.Duration) {
+// beat shows a sign of life, and looks whether somebody waits for a position.
+func (l *lock) beat(within time.Duration) (awaited bool) {
+	var wanted int64
 	err := l.side.doFor(context.Background(), l, within, func(ctx context.Context, c *pgx.Conn) error {
-		_, err := c.Exec(ctx, "SELECT 1")
-		return err
+		return c.QueryRow(ctx, "SELECT last_value FROM "+pgx.Identifier{l.side.cfg.Schema}.Sanitize()+".mark_wanted").Scan(&wanted)
 	})
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return false // an answer all the same: a schema or a role that lacks it
+	}
 	if err != nil {
 		l.side.log.Debug("sign of life of the lock on the bridge's name", "error", err)
+		return false
 	}
+	awaited = l.wanted != 0 && wanted != l.wanted
+	l.wanted = wanted
+	if awaited {
+		select {
+		case l.awaited <- struct{}{}:
+		default:
+		}
+	}
+	return awaited
 }
+
+// Awaited receives while somebody waits for a position (SQL function wait_for).
+func (l *lock) Awaited() <-chan struct{} { return l.awaited }
 
 // Lost is closed when the session that holds the lock has ended.
 func (l *lock) Lost() <-chan struct{} { return l.lost }
