@@ -24,14 +24,16 @@ type WatchConfig struct {
 
 const (
 	watchEvery  = 5 * time.Second
-	watchBudget = time.Second     // of one look; a statement may take half of it more
-	watchWithin = 4 * time.Second // after which a look is given up, with its session
-	watchRetry  = time.Minute     // after an error
+	watchBudget = time.Second      // of one look; a statement may take half of it more
+	watchWithin = 4 * time.Second  // after which a look is given up, with its session
+	watchRetry  = time.Minute      // after an error
+	nobodyEvery = 20 * time.Second // between looks while nobody reads; no session stays open
 	staleAfter  = 30 * time.Second
 )
 
 // Watcher keeps looking at the consumers of a work table, over a session of its own
-// that does nothing else, so that it is in nobody's way. What it does not know is
+// that does nothing else, so that it is in nobody's way. While there are none, it
+// connects for each look. What it does not know is
 // absent: after an error, of missing rights too, until a look succeeds.
 type Watcher struct {
 	cfg    WatchConfig
@@ -81,7 +83,7 @@ func (w *Watcher) Run(ctx context.Context) {
 			next.Reset(watchRetry)
 			continue
 		}
-		next.Reset(watchEvery)
+		next.Reset(nobodyEvery)
 	}
 }
 
@@ -100,8 +102,8 @@ func (w *Watcher) tell(err error) {
 	w.cfg.Log.Info("subscriptions cannot be looked at; trying again, and they stay absent until then", "error", err)
 }
 
-// session looks again and again over one connection, until it fails or the bridge
-// is no longer the one that is active.
+// session looks again and again over one connection, until it fails, nobody is there,
+// or the bridge is no longer the one that is active.
 func (w *Watcher) session(ctx context.Context) error {
 	conn, err := w.connect(ctx)
 	if err != nil {
@@ -115,7 +117,7 @@ func (w *Watcher) session(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for w.cfg.Active() {
-		if err := w.look(ctx, board); err != nil {
+		if somebody, err := w.look(ctx, board); err != nil || !somebody {
 			return err
 		}
 		select {
@@ -143,16 +145,16 @@ func (w *Watcher) connect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-func (w *Watcher) look(ctx context.Context, board *Board) error {
+func (w *Watcher) look(ctx context.Context, board *Board) (somebody bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, watchWithin)
 	defer cancel()
 	all, err := board.All(ctx, watchBudget)
 	if err != nil {
-		return err
+		return false, err
 	}
 	w.latest.Store(&seen{all, time.Now()})
 	w.said = false
-	return nil
+	return len(all.Subscriptions)+len(all.Workflows) > 0, nil
 }
 
 // closeConn ends a session, politely for a moment.

@@ -112,6 +112,21 @@ func TestWatches(t *testing.T) {
 	require.Empty(t, out.String())
 }
 
+// While nobody reads, no session stays open; who comes is seen.
+func TestWhileNobodyReadsNoSessionStays(t *testing.T) {
+	t.Parallel()
+	db := newTable(t)
+	dsn := db.DSN() + "&application_name=watcher"
+	var active atomic.Bool
+	w, _ := watching(t, dsn, &active)
+	pgtest.Eventually(t, within, func() bool { return w.Latest() != nil }, "it has looked")
+	pgtest.Eventually(t, within, func() bool {
+		return db.One(t, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'watcher'") == "0"
+	}, "its session has ended")
+	db.Exec(t, "SELECT walbridge.subscribe('search', '{orders}')")
+	pgtest.Eventually(t, nobodyEvery+within, func() bool { return w.Latest() != nil && len(w.Latest().Subscriptions) == 1 }, "it sees who has come")
+}
+
 // A role without the rights is no error of the bridge: what it may not see is absent,
 // and said once.
 func TestWithoutRightsNothingIsShown(t *testing.T) {

@@ -73,6 +73,20 @@ func TestWaitForInAQuietDatabase(t *testing.T) {
 	require.Less(t, r.watch(t), 3, "positions written when nobody waits any more")
 }
 
+// An idle bridge that nobody reads from holds two sessions on each side: stream and
+// sentinel, writer and lock.
+func TestSessionsOfAnIdleBridge(t *testing.T) {
+	t.Parallel()
+	r := sharedRig(t)
+	r.setup(t)
+	r.start(t)
+	r.drain(t)
+	sessions := func(db *pgtest.DB) string {
+		return db.One(t, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'walbridge%'")
+	}
+	pgtest.Eventually(t, startWithin(), func() bool { return sessions(r.source) == "2" && sessions(r.sink) == "2" }, "two sessions on each side")
+}
+
 // With the sink in the source's database, what the bridge writes gives it nothing
 // to do: not on 14 either, which streams Begin and Commit of every transaction of the
 // database, the bridge's own among them.
