@@ -51,6 +51,10 @@ bench: deps ## measure: the short set (minutes)
 bench-full: deps ## measure: everything, at full size (an hour)
 	go run ./bench -full -out bench/results/bench-full.jsonl
 
+.PHONY: debezium-record
+debezium-record: ## record anew what Debezium makes of a workload (half a minute; needs a JDK and Maven)
+	go run ./internal/debeziumtest/record -jars "$$(.ci/debezium)"
+
 .PHONY: fmt
 fmt: ## format the source
 	gofmt -w .
