@@ -10,6 +10,9 @@ PG ?= $(if $(DEPS_MATRIX),14 15 16 17 18,15 18)
 # Further arguments of `go test`, such as -race or -run.
 TESTFLAGS ?=
 
+# Further arguments of the benchmarks, such as -scale 0.1 -runs 2.
+BENCHFLAGS ?=
+
 # For each fuzz target: a number of inputs (20000x) or a time (5m).
 FUZZTIME ?= 20000x
 
@@ -48,8 +51,12 @@ bench: deps ## measure: the short set (minutes)
 	go run ./bench -out bench/results/bench.jsonl
 
 .PHONY: bench-full
-bench-full: deps ## measure: everything, at full size (an hour)
+bench-full: deps ## measure: everything but Kafka, at full size (an hour)
 	go run ./bench -full -out bench/results/bench-full.jsonl
+
+.PHONY: bench-kafka
+bench-kafka: deps ## measure: into Kafka, beside Debezium (ten minutes; needs Java and Maven)
+	go run ./bench -kafka -full -debezium "$$(.ci/debezium)" -out bench/results/kafka.jsonl $(BENCHFLAGS)
 
 .PHONY: debezium-record
 debezium-record: ## record anew what Debezium makes of a workload (half a minute; needs a JDK and Maven)

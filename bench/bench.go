@@ -19,7 +19,8 @@ type bench struct {
 	dir     string
 	server  *embeddedpg.Server
 	admin   *pgx.Conn
-	made    []workload
+	made    map[string]workload
+	kafka   *cluster // nil but for the measurements with Kafka
 	results *results
 	slots   int
 	schemas int
@@ -34,7 +35,7 @@ func settings() map[string]string {
 }
 
 func newBench(ctx context.Context, o options) (_ *bench, err error) {
-	b := &bench{o: o}
+	b := &bench{o: o, made: map[string]workload{}}
 	defer func() {
 		if err != nil {
 			b.close()
@@ -67,6 +68,11 @@ func newBench(ctx context.Context, o options) (_ *bench, err error) {
 	if b.admin, err = pgx.Connect(ctx, b.server.DSN("postgres")); err != nil {
 		return nil, err
 	}
+	if o.kafka {
+		if b.kafka, err = newCluster(); err != nil {
+			return nil, err
+		}
+	}
 	if b.results, err = newResults(o.out, describe(o, install.Version, settings())); err != nil {
 		return nil, err
 	}
@@ -75,6 +81,9 @@ func newBench(ctx context.Context, o options) (_ *bench, err error) {
 
 func (b *bench) close() {
 	ctx := context.Background()
+	if b.kafka != nil {
+		_ = b.kafka.close()
+	}
 	if b.admin != nil {
 		_ = b.admin.Close(ctx)
 	}

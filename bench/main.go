@@ -2,8 +2,9 @@
 // real servers that it starts itself, and writes every single run to a file of
 // JSON lines.
 //
-//	make bench        the short set
-//	make bench-full   everything
+//	make bench         the short set
+//	make bench-full    everything but Kafka
+//	make bench-kafka   into Kafka, beside Debezium
 //
 // The rules it keeps: WAL is made first, with nobody consuming, and every run
 // reads a copy of the same slot, so that all contenders decode the same WAL; runs
@@ -30,6 +31,9 @@ type options struct {
 	binary string
 	runs   int
 	scale  float64
+	// kafka: the measurements with Kafka, and no others.
+	kafka    bool
+	debezium string // folder of Debezium's jars
 }
 
 func main() {
@@ -47,6 +51,8 @@ func parse() (options, error) {
 	flag.StringVar(&o.binary, "binary", "", "the walbridge to measure; built from this tree without it")
 	flag.IntVar(&o.runs, "runs", 5, "runs of each contender")
 	flag.Float64Var(&o.scale, "scale", 0, "size of the workloads; 1 is a million rows; 0.2 in the short set and 1 in the full one by default")
+	flag.BoolVar(&o.kafka, "kafka", false, "measure into Kafka, on a broker that is started for it, and nothing else")
+	flag.StringVar(&o.debezium, "debezium", "", "folder of Debezium's `jars` (.ci/debezium); with -kafka, to measure it too")
 	flag.Parse()
 	if o.scale == 0 {
 		o.scale = 0.2
@@ -71,19 +77,8 @@ func run() error {
 		return err
 	}
 	defer b.close()
-	for _, m := range []struct {
-		name string
-		full bool
-		f    func(context.Context) error
-	}{
-		{"drain", false, b.drain},
-		{"worktable", false, b.worktable},
-		{"latency", false, b.latency},
-		{"start", false, b.start},
-		{"idle", false, b.idle},
-		{"memory", false, b.memory},
-	} {
-		if m.full && !o.full || !o.only.MatchString(m.name) {
+	for _, m := range b.measurements() {
+		if m.kafka != o.kafka || !o.only.MatchString(m.name) {
 			continue
 		}
 		log.Printf("measuring: %s", m.name)
@@ -94,4 +89,25 @@ func run() error {
 	}
 	b.results.print(os.Stdout)
 	return b.results.close()
+}
+
+// measurement is one of the things that are measured.
+type measurement struct {
+	name  string
+	kafka bool
+	f     func(context.Context) error
+}
+
+func (b *bench) measurements() []measurement {
+	return []measurement{
+		{"drain", false, b.drain},
+		{"worktable", false, b.worktable},
+		{"latency", false, b.latency},
+		{"start", false, b.start},
+		{"idle", false, b.idle},
+		{"memory", false, b.memory},
+		{"kafka drain", true, b.kafkaDrain},
+		{"kafka latency", true, b.kafkaLatency},
+		{"kafka ceiling", true, b.kafkaCeiling},
+	}
 }

@@ -24,6 +24,9 @@ func cpuSeconds(pid int) float64 {
 	return (user + system) / 100
 }
 
+// cpuSelf is that of this process.
+func cpuSelf() float64 { return cpuSeconds(os.Getpid()) }
+
 // peakMiB is the largest resident set that a process has had; rssMiB the present one.
 func peakMiB(pid int) float64 { return statusMiB(pid, "VmHWM:") }
 func rssMiB(pid int) float64  { return statusMiB(pid, "VmRSS:") }

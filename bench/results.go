@@ -6,11 +6,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/walbridge/walbridge/internal/kafkatest"
 )
 
 // environment is the first line of a result file.
@@ -24,6 +27,42 @@ type environment struct {
 	Settings map[string]string `json:"settings"`
 	Scale    float64           `json:"scale"`
 	Runs     int               `json:"runs"`
+	Kafka    *kafkaEnvironment `json:"kafka,omitempty"`
+}
+
+// kafkaEnvironment is how the broker and what writes to it are set, besides walbridge.
+type kafkaEnvironment struct {
+	Kafka     string            `json:"kafka"`
+	Debezium  string            `json:"debezium,omitempty"`
+	Connect   string            `json:"connect,omitempty"`
+	Java      string            `json:"java"`
+	BrokerJVM []string          `json:"broker_jvm"`
+	Broker    map[string]string `json:"broker_settings"`
+	JVM       []string          `json:"connect_jvm,omitempty"`
+	Worker    map[string]string `json:"connect_worker,omitempty"`
+	Connector map[string]string `json:"debezium_connector,omitempty"`
+}
+
+func describeKafka(o options) *kafkaEnvironment {
+	if !o.kafka {
+		return nil
+	}
+	java, _, _ := strings.Cut(output("java", "--version"), "\n")
+	e := &kafkaEnvironment{Kafka: kafkatest.Version(), Java: java, BrokerJVM: brokerJVM(), Broker: brokerSettings()}
+	if o.debezium != "" {
+		e.Debezium, e.Connect = jarVersion(o.debezium, "debezium-connector-postgres-"), jarVersion(o.debezium, "connect-runtime-")
+		e.JVM, e.Worker, e.Connector = connectJVM(), workerSettings(false), connectorSettings(false)
+	}
+	return e
+}
+
+// jarVersion is the version in the name of a jar.
+func jarVersion(dir, prefix string) string {
+	found, _ := filepath.Glob(filepath.Join(dir, prefix+"*.jar")) // the pattern is well formed
+	if len(found) != 1 {
+		return "unknown"
+	}
+	return strings.TrimSuffix(strings.TrimPrefix(filepath.Base(found[0]), prefix), ".jar")
 }
 
 // result is one run of one contender.
@@ -149,7 +188,7 @@ func show(v float64) string {
 func describe(o options, postgres string, settings map[string]string) environment {
 	return environment{
 		Commit: commit(), Go: runtime.Version(), Postgres: postgres,
-		Machine: cpuModel(), Cores: runtime.NumCPU(), Kernel: output("uname", "-r"), Settings: settings, Scale: o.scale, Runs: o.runs,
+		Machine: cpuModel(), Cores: runtime.NumCPU(), Kernel: output("uname", "-r"), Settings: settings, Scale: o.scale, Runs: o.runs, Kafka: describeKafka(o),
 	}
 }
 

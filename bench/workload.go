@@ -37,37 +37,58 @@ const insertOrders = `INSERT INTO %[1]s
 SELECT i, i %% 50000, 'new', (i %% 100000) / 100.0, 'order note number ' || i || ', to be packed with care', clock_timestamp(), clock_timestamp()
 FROM generate_series(%[2]s) i`
 
-// The workloads: one transaction; transactions of 500; a mix of inserts, updates
-// and deletes in transactions of 100; an outbox in transactions of 10.
+// workloadNames are those of the workloads: one transaction; transactions of 500; a mix
+// of inserts, updates and deletes in transactions of 100; an outbox in transactions of
+// 10.
+func workloadNames() []string { return []string{"w1", "w2", "w3", "w4"} }
+
 func (b *bench) workloads(ctx context.Context) ([]workload, error) {
-	if b.made != nil {
-		return b.made, nil
+	var all []workload
+	for _, name := range workloadNames() {
+		w, err := b.workload(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, w)
 	}
-	n := int64(1_000_000 * b.o.scale)
+	return all, nil
+}
+
+// workload returns the workload of that name, making its WAL at the first call.
+func (b *bench) workload(ctx context.Context, name string) (workload, error) {
+	if w, ok := b.made[name]; ok {
+		return w, nil
+	}
+	w, sql := define(name, int64(1_000_000*b.o.scale))
+	log.Printf("making WAL: %s, %d rows", w.name, w.rows)
+	if err := b.exec(ctx, "SELECT pg_create_logical_replication_slot('"+w.master+"', 'pgoutput')"); err != nil {
+		return w, err
+	}
+	if err := b.exec(ctx, sql); err != nil {
+		return w, err
+	}
+	if err := b.admin.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&w.end); err != nil {
+		return w, err
+	}
+	b.made[name] = w
+	return w, b.exec(ctx, "CHECKPOINT")
+}
+
+// define returns a workload of about n rows and the statement that makes its WAL.
+func define(name string, n int64) (w workload, sql string) {
 	n -= n % 5000
-	for _, w := range []struct {
-		workload
-		sql string
-	}{
-		{workload{name: "w1", rows: n, table: "orders_w1"}, fmt.Sprintf(insertOrders, "orders_w1", fmt.Sprintf("1, %d", n))},
-		{workload{name: "w2", rows: n, table: "orders_w2"}, loop(n/500, fmt.Sprintf(insertOrders, "orders_w2", "t * 500 + 1, t * 500 + 500"))},
-		{workload{name: "w3", rows: n / 500 * 450, table: "orders_w3"}, mixed(n / 1000)},
-		{workload{name: "w4", rows: n / 2, table: "outbox", outbox: true}, loop(n/20, insertOutbox)},
-	} {
-		w.publication, w.master = "pub_"+w.name, "master_"+w.name
-		log.Printf("making WAL: %s, %d rows", w.name, w.rows)
-		if err := b.exec(ctx, "SELECT pg_create_logical_replication_slot('"+w.master+"', 'pgoutput')"); err != nil {
-			return nil, err
-		}
-		if err := b.exec(ctx, w.sql); err != nil {
-			return nil, err
-		}
-		if err := b.admin.QueryRow(ctx, "SELECT pg_current_wal_insert_lsn()::text").Scan(&w.end); err != nil {
-			return nil, err
-		}
-		b.made = append(b.made, w.workload)
+	switch name {
+	case "w1":
+		w, sql = workload{rows: n, table: "orders_w1"}, fmt.Sprintf(insertOrders, "orders_w1", fmt.Sprintf("1, %d", n))
+	case "w2":
+		w, sql = workload{rows: n, table: "orders_w2"}, loop(n/500, fmt.Sprintf(insertOrders, "orders_w2", "t * 500 + 1, t * 500 + 500"))
+	case "w3":
+		w, sql = workload{rows: n / 500 * 450, table: "orders_w3"}, mixed(n/1000)
+	default:
+		w, sql = workload{rows: n / 2, table: "outbox", outbox: true}, loop(n/20, insertOutbox)
 	}
-	return b.made, b.exec(ctx, "CHECKPOINT")
+	w.name, w.publication, w.master = name, "pub_"+name, "master_"+name
+	return w, sql
 }
 
 // loop repeats a statement that uses t, a transaction each.

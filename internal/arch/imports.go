@@ -103,7 +103,7 @@ func importRules() []importRule {
 		in: []string{everyOwn}, except: []string{"examples/..."}, tests: true, never: []string{"examples/..."},
 		why: "an example is read and copied, not built upon",
 	}, {
-		in: []string{everyOwn}, except: testHelpers(),
+		in: []string{everyOwn}, except: append(testHelpers(), "bench/..."), // the benchmarks run a broker
 		never: append([]string{
 			"github.com/stretchr/testify/...", "pgregory.net/rapid", "go.uber.org/goleak", "github.com/cockroachdb/datadriven/...",
 			"testing", "testing/...", "github.com/chromedp/...", "net/http/httptest",

@@ -33,6 +33,7 @@ type run struct {
 	Sender    float64            `json:"walsender_cpu_s"`
 	Peak      float64            `json:"peak_rss_mib"`
 	Figures   map[string]float64 `json:"figures"`
+	Kafka     *kafkaEnv          `json:"kafka"`
 }
 
 // group are the runs of one contender in one case.
@@ -124,7 +125,7 @@ func others(groups []group) string {
 	return b.String()
 }
 
-var generated = regexp.MustCompile(`(?s)<!-- (throughput|figures|conditions) of (bench/results/[\w.-]+) -->\n.*?<!-- end -->`)
+var generated = regexp.MustCompile(`(?s)<!-- (throughput|figures|conditions|kafka|latency) of (bench/results/[\w.-]+) -->\n.*?<!-- end -->`)
 
 // The tables of docs/performance.md say what the result files say.
 func TestPerformanceTables(t *testing.T) {
@@ -141,7 +142,11 @@ func TestPerformanceTables(t *testing.T) {
 		case "figures":
 			body = others(groups)
 		case "conditions":
-			body = fmt.Sprintf("%s, %d cores, PostgreSQL %s, %s, commit %s.\n", env.Machine, env.Cores, env.Postgres, env.Go, env.Commit)
+			body = fmt.Sprintf("%s, %d cores, PostgreSQL %s, %s%s, commit %s.\n", env.Machine, env.Cores, env.Postgres, env.Go, env.Kafka, env.Commit)
+		case "kafka":
+			body = intoKafka(groups)
+		case "latency":
+			body = kafkaLatencies(groups)
 		}
 		return fmt.Sprintf("<!-- %s of %s -->\n%s\n<!-- end -->", m[1], m[2], body)
 	})

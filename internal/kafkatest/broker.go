@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -46,6 +47,12 @@ type config struct {
 	settings  map[string]string
 	tls, sasl bool
 	version   string // empty: that of Version
+	jvm       []string
+}
+
+// smallJVM is a broker that starts soon and needs little.
+func smallJVM() []string {
+	return []string{"-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"}
 }
 
 // Option changes the broker that New starts.
@@ -226,9 +233,13 @@ func (b *Broker) launch() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(b.java, "-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+	jvm := b.cfg.jvm
+	if jvm == nil {
+		jvm = smallJVM()
+	}
+	cmd := exec.Command(b.java, append(slices.Clone(jvm),
 		"-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
-		"-cp", b.classPath, "kafka.Kafka", b.properties())
+		"-cp", b.classPath, "kafka.Kafka", b.properties())...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if b.proc, err = child.Start(cmd, syscall.SIGKILL); err != nil {
 		return errors.Join(err, log.file.Close())
