@@ -13,7 +13,6 @@ import (
 
 	"github.com/walbridge/walbridge/configs"
 	"github.com/walbridge/walbridge/internal/consumers"
-	"github.com/walbridge/walbridge/internal/fault"
 	"github.com/walbridge/walbridge/mapper"
 	"github.com/walbridge/walbridge/sink/kafka"
 	"github.com/walbridge/walbridge/sink/worktable"
@@ -25,8 +24,8 @@ func (a *app) dlqCommand() *cobra.Command {
 		Long: `Changes that could not be mapped, items that the work table refused, and items that a
 subscription's workers gave up, are kept as dead letters with their reason. They can be
 looked at, replayed once the cause is cured, or discarded. What is done is noted in the
-operation table. The dead letters of a Kafka sink are records of its dead-letter topic;
-these commands say how to read it.`,
+operation table. The dead letters of a Kafka sink are records of its dead-letter topic,
+and their ids those of the items; what is replayed or discarded gets a tombstone there.`,
 		Example: "  walbridge dlq list\n  walbridge dlq list --subscription search\n  walbridge dlq replay 17 18",
 		Args:    arguments(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -35,14 +34,29 @@ these commands say how to read it.`,
 	return cmd
 }
 
-// withStore opens the dead letters of the configuration's work table.
-func (a *app) withStore(ctx context.Context, use func(configs.Loaded, *worktable.Store) error) error {
+// dlqWork is what a command does with dead letters, wherever they are.
+type dlqWork struct {
+	bad   error // of arguments that are none for a work table
+	table func(configs.Loaded, *worktable.Store) error
+	topic func(configs.Loaded, *kafka.Letters) error
+}
+
+// withLetters opens the dead letters of the configuration's destination.
+func (a *app) withLetters(ctx context.Context, work dlqWork) error {
 	loaded, err := a.load()
 	if err != nil {
 		return err
 	}
-	if loaded.Config.Sink.Kafka != nil {
-		return lettersInKafka(loaded)
+	if cfg := loaded.Config.Sink.Kafka; cfg != nil {
+		letters, err := kafka.OpenLetters(ctx, *cfg, loaded.Config.Name)
+		if err != nil {
+			return err
+		}
+		defer letters.Close()
+		return work.topic(loaded, letters)
+	}
+	if work.bad != nil {
+		return work.bad
 	}
 	cfg, err := workTableConfig(loaded)
 	if err != nil {
@@ -53,24 +67,12 @@ func (a *app) withStore(ctx context.Context, use func(configs.Loaded, *worktable
 		return err
 	}
 	defer store.Close()
-	return use(loaded, store)
-}
-
-// lettersInKafka says where the dead letters of a bridge to Kafka are.
-func lettersInKafka(l configs.Loaded) error {
-	cfg := *l.Config.Sink.Kafka
-	_, letters := kafka.Own(cfg, l.Config.Name)
-	return fault.Config(fault.Problem{
-		Check: "dlq", Where: "sink.kafka", What: "the dead letters of this bridge are records of the topic " + letters + ", and this command does not read them",
-		Why: "key, value and headers of such a record say which item it is, and wb-reason and wb-error what is wrong with it",
-		Fix: fmt.Sprintf("kafka-console-consumer.sh --bootstrap-server %s --topic %s --from-beginning --isolation-level read_committed --property print.key=true --property print.headers=true",
-			cfg.Brokers[0], letters),
-	})
+	return work.table(loaded, store)
 }
 
 func (a *app) dlqList() *cobra.Command {
 	var f worktable.Filter
-	var subscription string
+	var subscription, after string
 	cmd := &cobra.Command{
 		Use: "list", Short: "List dead letters, the oldest first",
 		Long:    "List the bridge's dead letters, or those of a subscription, the oldest first. Without --all, those that were replayed or discarded are left out.",
@@ -80,6 +82,10 @@ func (a *app) dlqList() *cobra.Command {
 			if f.Limit < 1 || f.Limit > 1000 {
 				return usageError{errors.New("--limit: 1 to 1000 are possible")}
 			}
+			bad := parseAfter(after, &f.After)
+			if subscription != "" && bad != nil {
+				return bad
+			}
 			if subscription != "" {
 				loaded, err := a.load()
 				if err != nil {
@@ -87,14 +93,14 @@ func (a *app) dlqList() *cobra.Command {
 				}
 				return a.listLetters(cmd.Context(), loaded, subscription, f)
 			}
-			return a.withStore(cmd.Context(), func(l configs.Loaded, s *worktable.Store) error {
+			return a.withLetters(cmd.Context(), dlqWork{bad, func(l configs.Loaded, s *worktable.Store) error {
 				f.Source = l.Config.Name
 				letters, err := s.List(cmd.Context(), f)
 				if err != nil {
 					return err
 				}
 				return a.showLetters(letters, f)
-			})
+			}, func(_ configs.Loaded, l *kafka.Letters) error { return a.listTopic(cmd.Context(), l, f, after) }})
 		},
 	}
 	cmd.Flags().StringVar(&subscription, "subscription", "", "those of this subscription, instead of the bridge's own")
@@ -102,7 +108,7 @@ func (a *app) dlqList() *cobra.Command {
 	cmd.Flags().StringVar(&f.Key, "key", "", "only those of this key")
 	cmd.Flags().StringVar(&f.Reason, "reason", "", "only those of this reason")
 	cmd.Flags().BoolVar(&f.Resolved, "all", false, "also those that were replayed or discarded")
-	cmd.Flags().Int64Var(&f.After, "after", 0, "only those above this id: the next page")
+	cmd.Flags().StringVar(&after, "after", "", "only those above this id: the next page")
 	cmd.Flags().IntVar(&f.Limit, "limit", 100, "how many at most, up to 1000")
 	a.jsonFlag(cmd)
 	return cmd
@@ -180,11 +186,8 @@ func (a *app) dlqShow() *cobra.Command {
 		Example: "  walbridge dlq show 17",
 		Args:    arguments(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ids, err := parseIDs(args)
-			if err != nil {
-				return err
-			}
-			return a.withStore(cmd.Context(), func(loaded configs.Loaded, s *worktable.Store) error {
+			ids, bad := parseIDs(args)
+			return a.withLetters(cmd.Context(), dlqWork{bad, func(loaded configs.Loaded, s *worktable.Store) error {
 				l, err := s.Show(cmd.Context(), ids[0])
 				if errors.Is(err, worktable.ErrNoLetter) {
 					return a.showLetterOf(cmd.Context(), loaded, ids[0])
@@ -193,7 +196,7 @@ func (a *app) dlqShow() *cobra.Command {
 					return err
 				}
 				return a.printJSON(viewOf(l))
-			})
+			}, func(_ configs.Loaded, l *kafka.Letters) error { return a.showOfTopic(cmd.Context(), l, args[0]) }})
 		},
 	}
 	return cmd
@@ -207,20 +210,20 @@ func (a *app) dlqReplay() *cobra.Command {
 routes, what the table refused is stored as it was mapped; the items keep their ids and
 get a new place at the end of the log. Of a subscription: the item goes back to its
 workers under its old seq, with new attempts. Items of the same key that were delivered
-meanwhile are named; --if-latest refuses where the log has a newer one.`,
+meanwhile are named; --if-latest refuses where the log has a newer one. Of a bridge to
+Kafka: the items are stored behind what came meanwhile, with their old wb-id.`,
 		Example: "  walbridge dlq replay 17 --trial\n  walbridge dlq replay 17 18 --if-latest",
 		Args:    arguments(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ids, err := parseIDs(args)
-			if err != nil {
-				return err
-			}
-			return a.withStore(cmd.Context(), func(l configs.Loaded, s *worktable.Store) error { return a.replayAll(cmd.Context(), l, s, ids, how) })
+			ids, bad := parseIDs(args)
+			return a.withLetters(cmd.Context(), dlqWork{bad,
+				func(l configs.Loaded, s *worktable.Store) error { return a.replayAll(cmd.Context(), l, s, ids, how) },
+				func(l configs.Loaded, s *kafka.Letters) error { return a.replayOfTopic(cmd.Context(), l, s, args, how) }})
 		},
 	}
 	cmd.Flags().BoolVar(&how.IfLatest, "if-latest", false, "of a subscription: only where the log has no newer item of the key")
 	cmd.Flags().BoolVar(&how.Trial, "trial", false, "do it, say what would happen, and take it back")
-	cmd.Flags().StringVar(&how.Note, "note", "", "why, for the operation table")
+	cmd.Flags().StringVar(&how.Note, "note", "", "why, for the operation table, or for a header of the tombstone")
 	return cmd
 }
 
@@ -307,14 +310,13 @@ func (a *app) dlqDiscard() *cobra.Command {
 		Example: "  walbridge dlq discard 17 --note 'test data'",
 		Args:    arguments(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ids, err := parseIDs(args)
-			if err != nil {
-				return err
-			}
-			return a.withStore(cmd.Context(), func(l configs.Loaded, s *worktable.Store) error { return a.discardAll(cmd.Context(), l, s, ids, note) })
+			ids, bad := parseIDs(args)
+			return a.withLetters(cmd.Context(), dlqWork{bad,
+				func(l configs.Loaded, s *worktable.Store) error { return a.discardAll(cmd.Context(), l, s, ids, note) },
+				func(_ configs.Loaded, l *kafka.Letters) error { return a.discardOfTopic(cmd.Context(), l, args, note) }})
 		},
 	}
-	cmd.Flags().StringVar(&note, "note", "", "why, for the operation table")
+	cmd.Flags().StringVar(&note, "note", "", "why, for the operation table, or for a header of the tombstone")
 	return cmd
 }
 
@@ -356,6 +358,18 @@ func ownLetter(ctx context.Context, s *worktable.Store, id int64, bridge string)
 		return fmt.Errorf("dead letter %d is of the bridge %q, not of %q: use its configuration", id, l.Source, bridge)
 	}
 	return nil
+}
+
+// parseAfter takes the value of --after for a work table.
+func parseAfter(text string, to *int64) error {
+	if text == "" {
+		return nil
+	}
+	ids, err := parseIDs([]string{text})
+	if err == nil {
+		*to = ids[0]
+	}
+	return err
 }
 
 func parseIDs(args []string) ([]int64, error) {

@@ -44,7 +44,7 @@ func kafkaJourney(t *testing.T, b *kafkatest.Broker) {
 	require.NotContains(t, found, "topic is missing", "they can be made")
 	printed := s.do(t, exitOK, "setup", "--print").stdout
 	require.Contains(t, printed, "\n-- kafka-topics.sh --bootstrap-server "+b.Addr()+" --create --if-not-exists --topic "+name+".orders --partitions 2\n")
-	require.Contains(t, printed, "\n-- kafka-acls.sh --bootstrap-server "+b.Addr()+" --add --allow-principal User:<user> --operation Describe --operation Write --transactional-id walbridge-"+name+"\n")
+	require.Contains(t, printed, "\n-- kafka-acls.sh --bootstrap-server "+b.Addr()+" --add --allow-principal User:<user> --operation Describe --operation Write --transactional-id walbridge-"+name+" --transactional-id walbridge-"+name+"-dlq\n")
 	r := s.do(t, exitOK, "setup")
 	require.Contains(t, r.stdout, "topics: made walbridge.progress, "+name+".dead_letter, "+name+".legacy_customers, "+name+".orders\n")
 	require.Contains(t, s.do(t, exitOK, "setup").stdout, "topics: as they should be\n")
@@ -55,7 +55,8 @@ func kafkaJourney(t *testing.T, b *kafkatest.Broker) {
 
 	bridge := s.run(t)
 	require.Contains(t, bridge.errs.String(), "isolation.level=read_committed")
-	s.db.Exec(t, `INSERT INTO public.orders VALUES (9182, 'paid'); INSERT INTO public.outbox (aggregatetype, aggregateid, type, payload) VALUES ('order', '9182', 'OrderPaid', 'no JSON')`)
+	s.db.Exec(t, `INSERT INTO public.orders VALUES (9182, 'paid'); INSERT INTO public.outbox (aggregatetype, aggregateid, type, payload)
+		VALUES ('order', '9182', 'OrderPaid', 'no JSON'), ('order', '9183', 'OrderPaid', 'none either')`)
 	at := s.db.One(t, "SELECT pg_current_wal_insert_lsn()::text")
 	pgtest.Eventually(t, within, func() bool {
 		return s.db.One(t, "SELECT confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $1", "walbridge_"+name, at) == "t"
@@ -64,18 +65,39 @@ func kafkaJourney(t *testing.T, b *kafkatest.Broker) {
 	s.do(t, exitOK, "doctor")
 	require.Equal(t, exitOK, bridge.stopped(t), bridge.errs.String())
 	require.Contains(t, oneRecord(t, b, name+".orders"), `"id":9182`)
-	require.Contains(t, oneRecord(t, b, name+".dead_letter"), "no JSON")
 
 	r = s.do(t, exitFailure, "status")
 	require.Regexp(t, `confirmed [0-9A-F]+/[0-9A-F]+ `, r.stdout, "the position is read from the cluster")
-	r = s.do(t, exitUsage, "dlq", "list")
-	require.Contains(t, r.stderr, "records of the topic "+name+".dead_letter")
-	require.Contains(t, r.stderr, "fix: kafka-console-consumer.sh --bootstrap-server "+b.Addr()+" --topic "+name+".dead_letter ")
+	kafkaLetters(t, s, b)
 	r = s.do(t, exitOK, "teardown", "--yes")
 	require.Contains(t, r.stdout, "the topics stay, with their records")
 	nothingLeft(t, s.db, "walbridge_")
 	r = s.do(t, exitHalted, "run", "--exit-on-halt")
 	require.Contains(t, r.stderr, "halted (slot-missing)")
+}
+
+// kafkaLetters looks at the dead letter of a payload that is no JSON, and replays it by
+// a route that takes texts; another one is discarded.
+func kafkaLetters(t *testing.T, s *site, b *kafkatest.Broker) {
+	letters := as[[]topicLetter](t, s.do(t, exitOK, "dlq", "list", "--json"))
+	require.Len(t, letters, 2)
+	first, second := letters[0].ID, letters[1].ID
+	require.Contains(t, s.do(t, exitOK, "dlq", "list", "--limit", "1").stdout, "there may be more: --after "+first+"\n")
+	require.Equal(t, second, as[[]topicLetter](t, s.do(t, exitOK, "dlq", "list", "--after", first, "--json"))[0].ID)
+	require.Contains(t, s.do(t, exitOK, "dlq", "show", first).stdout, "no JSON")
+	require.Contains(t, s.do(t, exitUsage, "dlq", "show", "17").stderr, "no id of a dead letter in Kafka")
+	require.Contains(t, s.do(t, exitUsage, "dlq", "replay", first).stderr, "it still cannot be mapped: payload_not_json")
+	s.change(t, "outbox: {}", "outbox: {payload_format: text}")
+	require.Equal(t, first+": 1 items, not stored: a trial\n", s.do(t, exitOK, "dlq", "replay", first, "--trial").stdout)
+	require.Contains(t, s.do(t, exitUsage, "dlq", "replay", first, "--if-latest").stderr, "are none")
+	require.Equal(t, first+": 1 items, stored\n", s.do(t, exitOK, "dlq", "replay", first, "--note", "texts are right").stdout)
+	require.Contains(t, oneRecord(t, b, s.name()+".order"), "no JSON")
+	require.Equal(t, "discarded 1 of 2; the others were not open\n", s.do(t, exitOK, "dlq", "discard", first, second).stdout)
+	require.JSONEq(t, "[]", s.do(t, exitOK, "dlq", "list", "--json").stdout)
+	all := s.do(t, exitOK, "dlq", "list", "--all").stdout
+	require.Contains(t, all, "replayed")
+	require.Contains(t, all, "discarded")
+	s.change(t, "outbox: {payload_format: text}", "outbox: {}")
 }
 
 // oneRecord reads the one record of a topic.

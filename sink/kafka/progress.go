@@ -61,7 +61,7 @@ func (c *client) readPartition(ctx context.Context, at partition, name string) (
 	}
 	for window := int64(firstWindow); ; window *= 8 {
 		from := max(first, end-window)
-		found, err := c.scan(ctx, at, []byte(name), from, end)
+		found, err := scan(ctx, c, at, valuesOf([]byte(name)), from, end)
 		if err != nil {
 			return stored{}, err
 		}
@@ -80,7 +80,7 @@ func (e *errPosition) Unwrap() error { return e.err }
 
 // newest picks the record with the highest number: without transactions a late copy of
 // an older one may lie behind it.
-func newest(found scanned) (stored, error) {
+func newest(found scanned[[]byte]) (stored, error) {
 	s := stored{open: found.open, seen: len(found.values) > 0}
 	for _, text := range found.values {
 		if len(text) == 0 {

@@ -77,30 +77,47 @@ func (c *client) listOffsetsOnce(ctx context.Context, at partition, level kafka.
 	return o.FirstOffset, o.LastOffset, nil
 }
 
-// scanned is what a part of a partition holds of one key.
-type scanned struct {
-	values [][]byte // of committed records, in their order
-	// open is the first offset of a record of the key whose transaction has not ended,
-	// -1 when there is none.
+// scanned is what a part of a partition holds of what was looked for.
+type scanned[T any] struct {
+	values []T // of committed records, in their order
+	// open is the first offset of such a record whose transaction has not ended, -1 when
+	// there is none.
 	open int64
 	end  int64 // the offset behind the last one read
 }
 
+// take says what is kept of a record, false for nothing. The record ends with the call.
+type take[T any] func(key []byte, r *protocol.Record) (T, bool, error)
+
+// valuesOf keeps the values of a key.
+func valuesOf(key []byte) take[[]byte] {
+	return func(of []byte, r *protocol.Record) ([]byte, bool, error) {
+		if !bytes.Equal(of, key) {
+			return nil, false, nil
+		}
+		value, err := protocol.ReadAll(r.Value)
+		return value, true, err
+	}
+}
+
+// nothing keeps nothing.
+func nothing([]byte, *protocol.Record) (struct{}, bool, error) { return struct{}{}, false, nil }
+
 // scan reads a partition from one offset up to another. It is a read_committed filter
 // of its own, over all that is there: what lies beyond the stable offset because of
 // somebody else's open transaction counts too.
-func (c *client) scan(ctx context.Context, at partition, key []byte, from, until int64) (scanned, error) {
-	s := scanner{key: key, pending: map[int64]*pendingRecords{}, next: from, until: until}
+func scan[T any](ctx context.Context, c *client, at partition, take take[T], from, until int64) (scanned[T], error) {
+	s := newScanner(take, from, until)
 	for s.next < until {
 		p, err := c.fetch(ctx, at, s.next)
 		if err != nil {
-			return scanned{}, err
+			return scanned[T]{}, err
 		}
 		stream, _ := p.RecordSet.Records.(*protocol.RecordStream)
 		before := s.next
 		if stream != nil {
 			if err := s.read(stream); err != nil {
-				return scanned{}, fmt.Errorf("read %s: %w", at, err)
+				return scanned[T]{}, fmt.Errorf("read %s: %w", at, err)
 			}
 		}
 		if s.next == before && s.next >= p.HighWatermark {
@@ -120,7 +137,7 @@ func (c *client) marked(ctx context.Context, e extent) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	s := scanner{pending: map[int64]*pendingRecords{}, next: e.last + 1, until: end}
+	s := newScanner(nothing, e.last+1, end)
 	for s.next < end {
 		p, err := c.fetch(ctx, e.partition, s.next)
 		if err != nil {
@@ -145,20 +162,24 @@ func (c *client) marked(ctx context.Context, e extent) (bool, error) {
 }
 
 // scanner follows the transactions of a partition.
-type scanner struct {
-	key         []byte
-	values      [][]byte
-	pending     map[int64]*pendingRecords // by producer
+type scanner[T any] struct {
+	take        take[T]
+	values      []T
+	pending     map[int64]*pendingRecords[T] // by producer
 	next, until int64
 }
 
-// pendingRecords are those of a transaction that has not ended yet.
-type pendingRecords struct {
-	values [][]byte
-	first  int64 // offset; -1: no record of the key
+func newScanner[T any](take take[T], from, until int64) *scanner[T] {
+	return &scanner[T]{take: take, pending: map[int64]*pendingRecords[T]{}, next: from, until: until}
 }
 
-func (s *scanner) read(stream *protocol.RecordStream) error {
+// pendingRecords are those of a transaction that has not ended yet.
+type pendingRecords[T any] struct {
+	values []T
+	first  int64 // offset
+}
+
+func (s *scanner[T]) read(stream *protocol.RecordStream) error {
 	for _, r := range stream.Records {
 		var err error
 		switch b := r.(type) {
@@ -174,7 +195,7 @@ func (s *scanner) read(stream *protocol.RecordStream) error {
 	return nil
 }
 
-func (s *scanner) control(b *protocol.ControlBatch) error {
+func (s *scanner[T]) control(b *protocol.ControlBatch) error {
 	s.next = max(s.next, b.BaseOffset+1)
 	r, err := b.ReadControlRecord()
 	if err != nil {
@@ -191,7 +212,7 @@ func (s *scanner) control(b *protocol.ControlBatch) error {
 	return nil
 }
 
-func (s *scanner) batch(b *protocol.RecordBatch) error {
+func (s *scanner[T]) batch(b *protocol.RecordBatch) error {
 	s.next = max(s.next, b.BaseOffset+1)
 	for {
 		r, err := b.ReadRecord()
@@ -208,13 +229,13 @@ func (s *scanner) batch(b *protocol.RecordBatch) error {
 	}
 }
 
-func (s *scanner) record(b *protocol.RecordBatch, r *protocol.Record) error {
+func (s *scanner[T]) record(b *protocol.RecordBatch, r *protocol.Record) error {
 	key, err := protocol.ReadAll(r.Key)
-	if err != nil || !bytes.Equal(key, s.key) {
+	if err != nil {
 		return err
 	}
-	value, err := protocol.ReadAll(r.Value)
-	if err != nil {
+	value, kept, err := s.take(key, r)
+	if err != nil || !kept {
 		return err
 	}
 	if !b.Attributes.Transactional() {
@@ -223,15 +244,15 @@ func (s *scanner) record(b *protocol.RecordBatch, r *protocol.Record) error {
 	}
 	p := s.pending[b.ProducerID]
 	if p == nil {
-		p = &pendingRecords{first: r.Offset}
+		p = &pendingRecords[T]{first: r.Offset}
 		s.pending[b.ProducerID] = p
 	}
 	p.values = append(p.values, value)
 	return nil
 }
 
-func (s *scanner) result() scanned {
-	r := scanned{values: s.values, open: -1, end: s.next}
+func (s *scanner[T]) result() scanned[T] {
+	r := scanned[T]{values: s.values, open: -1, end: s.next}
 	for _, p := range s.pending {
 		if r.open < 0 || p.first < r.open {
 			r.open = p.first

@@ -70,7 +70,7 @@ func (c Config) grants(name, user string) []string {
 	topics := append([]string{c.ProgressTopic, c.deadLetterTopic(name)}, c.Streams...)
 	all := []string{head + "--operation Describe --operation DescribeConfigs --operation Read --operation Write --topic " + strings.Join(topics, " --topic ")}
 	if c.Delivery == ExactlyOnce {
-		all = append(all, head+"--operation Describe --operation Write --transactional-id "+c.transactionalID(name))
+		all = append(all, head+"--operation Describe --operation Write --transactional-id "+c.transactionalID(name)+" --transactional-id "+c.lettersTransactionalID(name))
 	} else {
 		all = append(all, head+"--operation IdempotentWrite --cluster")
 	}

@@ -172,14 +172,20 @@ func (w *writing) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return w.store(ctx, []*part{position})
+}
+
+// store stores the batch and parts that come with it: in one transaction, or with
+// delivery at_least_once behind it.
+func (w *writing) store(ctx context.Context, last []*part) error {
 	rounds := w.b.rounds()
 	if w.s.producer.transactional == "" {
-		return w.inOrder(ctx, rounds, position)
+		return w.inOrder(ctx, rounds, last)
 	}
 	if len(rounds) == 0 {
 		rounds = make([][]*part, 1)
 	}
-	rounds[0] = append(rounds[0], position)
+	rounds[0] = append(rounds[0], last...)
 	return w.transaction(ctx, rounds)
 }
 
@@ -231,8 +237,8 @@ func extents(rounds [][]*part, by int64) []extent {
 	return all
 }
 
-// inOrder stores the records, and then the position.
-func (w *writing) inOrder(ctx context.Context, rounds [][]*part, position *part) error {
+// inOrder stores the records, and then what comes behind them.
+func (w *writing) inOrder(ctx context.Context, rounds [][]*part, last []*part) error {
 	s := w.s
 	send := &sender{client: s.client, persist: true}
 	for _, parts := range rounds {
@@ -244,7 +250,6 @@ func (w *writing) inOrder(ctx context.Context, rounds [][]*part, position *part)
 	if err := s.reach(ctx, stageProduce); err != nil {
 		return err
 	}
-	last := []*part{position}
 	s.producer.stampAll(last)
 	if err := send.send(ctx, last); err != nil {
 		return err
