@@ -14,8 +14,10 @@ import (
 )
 
 type demoOptions struct {
-	length time.Duration
-	rate   int
+	length  time.Duration
+	rate    int
+	sink    string
+	brokers []string
 }
 
 func (a *app) demoCommand() *cobra.Command {
@@ -25,13 +27,19 @@ func (a *app) demoCommand() *cobra.Command {
 		Long: `Start a throwaway PostgreSQL (one that is on this machine, else one that is downloaded
 once), an application with an outbox and a legacy table, and the bridge into a work
 table. The bridge is killed once in the middle with SIGKILL. At the end, the source and
-the work table are compared; the exit code is 1 when anything is off.`,
-		Example: "  walbridge demo --for 20s",
+the work table are compared; the exit code is 1 when anything is off.
+
+With --sink kafka the destination is a Kafka cluster of yours, reached without TLS and
+login. The demo makes topics there whose names begin with walbridge_demo_, reads them as
+a consumer of committed records, compares what that has seen, and deletes them.`,
+		Example: "  walbridge demo --for 20s\n  walbridge demo --for 20s --sink kafka --brokers localhost:9092",
 		Args:    arguments(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context(), o) },
 	}
 	cmd.Flags().DurationVar(&o.length, "for", 0, "end after this time; with Ctrl-C without it")
 	cmd.Flags().IntVar(&o.rate, "rate", 200, "orders a second")
+	cmd.Flags().StringVar(&o.sink, "sink", "worktable", "the destination: worktable or kafka")
+	cmd.Flags().StringSliceVar(&o.brokers, "brokers", nil, "with --sink kafka: brokers of the cluster, host:port,…")
 	return cmd
 }
 
@@ -39,12 +47,18 @@ func (a *app) demo(ctx context.Context, o demoOptions) error {
 	if o.length < 0 || o.rate < 1 || o.rate > 5000 {
 		return usageError{errors.New("--for must not be negative, and --rate lies between 1 and 5000")}
 	}
+	if o.sink != "worktable" && o.sink != "kafka" {
+		return usageError{fmt.Errorf("--sink %s: worktable and kafka are possible", o.sink)}
+	}
+	if (o.sink == "kafka") != (len(o.brokers) > 0) {
+		return usageError{errors.New("--sink kafka and --brokers go together")}
+	}
 	program, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
 	summary, err := demo.Run(ctx, demo.Config{
-		For: o.length, Rate: o.rate, Bridge: program, Out: a.stdout, Terminal: a.terminal, Fetching: a.fetching(),
+		For: o.length, Rate: o.rate, Bridge: program, Out: a.stdout, Terminal: a.terminal, Fetching: a.fetching(), Brokers: o.brokers,
 	})
 	if err != nil {
 		return err

@@ -215,4 +215,6 @@ func kafkaNobody(t *testing.T) {
 	r := s.do(t, exitFailure, "doctor")
 	require.Contains(t, r.stdout, "error: sink.kafka.brokers: ")
 	require.Contains(t, r.stdout, "refused")
+	require.Contains(t, s.do(t, exitUsage, "demo", "--sink", "kafka").stderr, "--sink kafka and --brokers go together")
+	require.Contains(t, s.do(t, exitUsage, "demo", "--sink", "topics").stderr, "worktable and kafka are possible")
 }

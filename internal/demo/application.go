@@ -16,8 +16,10 @@ import (
 // bridge. It writes an order and its event in one transaction, moves orders on, and
 // changes rows of a legacy table that nobody may touch.
 type application struct {
-	pool   *pgxpool.Pool
-	rate   int
+	pool *pgxpool.Pool
+	rate int
+	// log is where the delivered items are, to be compared.
+	log    destination
 	orders atomic.Int64
 	// events and records count what was committed and has to arrive.
 	events, records atomic.Int64
@@ -40,7 +42,7 @@ func newApplication(ctx context.Context, dsn string, rate int) (*application, er
 	if err != nil {
 		return nil, err
 	}
-	a := &application{pool: pool, rate: rate}
+	a := &application{pool: pool, rate: rate, log: inWorkTable()}
 	if _, err := pool.Exec(ctx, appSchema); err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("make the application's tables: %w", err)
@@ -133,15 +135,16 @@ func event(ctx context.Context, tx pgx.Tx, order int64, typ string) (id string, 
 }
 
 // drained waits until the event that committed last has arrived, and with it all
-// that committed before: the work table is filled in the order of commits. How many
+// that committed before: the work table is filled in the order of commits, and a
+// transaction of Kafka holds all up to a commit. How many
 // items there are says the comparison. It is asked when run has ended.
 func (a *application) drained(ctx context.Context) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for after := int64(0); a.last != ""; {
 		var arrived bool
-		err := a.pool.QueryRow(ctx, `SELECT coalesce(bool_or(idempotency_key = $1), false), coalesce(max(seq), $2)
-			FROM walbridge.log WHERE kind = 'event' AND seq > $2`, a.last, after).Scan(&arrived, &after)
+		err := a.pool.QueryRow(ctx, a.log.in(`SELECT coalesce(bool_or(idempotency_key = $1), false), coalesce(max(seq), $2)
+			FROM walbridge.log WHERE kind = 'event' AND seq > $2`), a.last, after).Scan(&arrived, &after)
 		switch {
 		case ctx.Err() != nil:
 			return fmt.Errorf("the last event has not arrived: %w", context.Cause(ctx))

@@ -27,7 +27,7 @@ type bridge struct {
 	process *child.Process // nil before the first start
 }
 
-const configText = `name: demo
+const tableConfig = `name: demo
 source:
   dsn: %[1]q
 routes:
@@ -38,13 +38,11 @@ routes:
 sink:
   worktable:
     dsn: %[1]q
-http:
-  listen: %[2]q
 `
 
-// configure writes the configuration and sets the databases up by the same
-// commands that a user types.
-func (b *bridge) configure(ctx context.Context, dsn string) error {
+// configure writes the configuration and sets everything up by the same commands that
+// a user types.
+func (b *bridge) configure(ctx context.Context, config string) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -55,7 +53,7 @@ func (b *bridge) configure(ctx context.Context, dsn string) error {
 	}
 	b.url = "http://" + addr + "/"
 	b.config = filepath.Join(b.dir, "walbridge.yaml")
-	if err := os.WriteFile(b.config, fmt.Appendf(nil, configText, dsn, addr), 0o600); err != nil {
+	if err := os.WriteFile(b.config, fmt.Appendf(nil, "%shttp:\n  listen: %q\n", config, addr), 0o600); err != nil {
 		return err
 	}
 	setup := exec.CommandContext(ctx, b.program, "setup", "--config", b.config)

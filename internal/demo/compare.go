@@ -12,7 +12,7 @@ import (
 // Summary is what the demonstration found.
 type Summary struct {
 	Orders, Events, Records int64 // committed by the application
-	Delivered               int64 // items in the work table
+	Delivered               int64 // items at the destination
 	// What follows has to be 0, and Trouble empty.
 	MissingEvents  int64 // outbox rows without an item
 	MissingRecords int64 // row changes committed without an item
@@ -25,6 +25,8 @@ type Summary struct {
 	Trouble []string
 	Lag     *float64 // seconds, when all had arrived
 	Killed  kill
+	// where names the destination.
+	where destination
 }
 
 // OK reports whether everything arrived once and in order.
@@ -52,20 +54,20 @@ func (s Summary) Write(w io.Writer) error {
 		name  string
 		value any
 	}{
-		{"orders committed", s.Orders}, {"events committed", s.Events}, {"row changes committed", s.Records}, {"items in the work table", s.Delivered},
+		{"orders committed", s.Orders}, {"events committed", s.Events}, {"row changes committed", s.Records}, {s.where.items, s.Delivered},
 		{"events missing", s.MissingEvents}, {"row changes missing", s.MissingRecords}, {"events of refused orders", s.ForeignEvents},
 		{"duplicates", s.Duplicates}, {"out of order", s.OutOfOrder}, {"rows that differ from their records", s.WrongRows},
 		{"dead letters", s.DeadLetters}, {"lag at the end", lag},
 	} {
 		fmt.Fprintf(&b, "  %-36s %v\n", line.name, line.value)
 	}
-	s.Killed.write(&b, s.OK())
+	s.Killed.write(&b, s.OK(), s.where)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
 // write tells of the kill, and what became of the items when that is known.
-func (k kill) write(b *strings.Builder, ok bool) {
+func (k kill) write(b *strings.Builder, ok bool, where destination) {
 	if k.at == 0 {
 		return
 	}
@@ -74,9 +76,26 @@ func (k kill) write(b *strings.Builder, ok bool) {
 		fmt.Fprintf(b, "; the bridge was ready again %.1f s\n  after its start", k.back.Seconds())
 	}
 	if ok {
-		b.WriteString(", went on from the position in the work table, lost nothing and repeated nothing")
+		fmt.Fprintf(b, ", went on from the position in %s, lost nothing and repeated nothing", where.position)
 	}
 	b.WriteByte('\n')
+}
+
+// destination is where items are looked for, and how that is told.
+type destination struct {
+	schema   string // of the tables log and dead_letter
+	order    string // within which items have to be in order; empty: all of them
+	items    string
+	position string
+}
+
+func inWorkTable() destination {
+	return destination{schema: "walbridge", items: "items in the work table", position: "the work table"}
+}
+
+// in makes a question to the work table one to where the items are.
+func (d destination) in(sql string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(sql, "walbridge.", d.schema+"."), "OVER (ORDER", "OVER ("+d.order+" ORDER")
 }
 
 // comparisons are the questions that the summary answers. The last record of a row
@@ -90,7 +109,7 @@ const (
 		`WHERE r.no IS NULL OR (r.name, r.credit) IS DISTINCT FROM (coalesce(last ->> 'name', r.name), coalesce((last ->> 'credit')::numeric, 0))`
 )
 
-// compare compares source and work table as they are at one moment, the application
+// compare compares source and destination as they are at one moment, the application
 // being at rest.
 func (a *application) compare(ctx context.Context) (s Summary, err error) {
 	err = pgx.BeginTxFunc(ctx, a.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
@@ -102,7 +121,7 @@ func (a *application) compare(ctx context.Context) (s Summary, err error) {
 
 // compareIn is compare in a transaction of the caller's.
 func (a *application) compareIn(ctx context.Context, tx pgx.Tx) (Summary, error) {
-	s := Summary{Orders: a.orders.Load(), Events: a.events.Load(), Records: a.records.Load()}
+	s := Summary{Orders: a.orders.Load(), Events: a.events.Load(), Records: a.records.Load(), where: a.log}
 	var delivered, customers int64
 	for _, q := range []struct {
 		to  *int64
@@ -118,8 +137,8 @@ func (a *application) compareIn(ctx context.Context, tx pgx.Tx) (Summary, error)
 		{&customers, fmt.Sprintf(wrongCustomers, "legacy_customers", "no")},
 		{&s.DeadLetters, "SELECT count(*) FROM walbridge.dead_letter"},
 	} {
-		if err := tx.QueryRow(ctx, q.sql).Scan(q.to); err != nil {
-			return s, fmt.Errorf("compare source and work table: %w", err)
+		if err := tx.QueryRow(ctx, a.log.in(q.sql)).Scan(q.to); err != nil {
+			return s, fmt.Errorf("compare source and destination: %w", err)
 		}
 	}
 	s.MissingRecords = s.Records - delivered
@@ -127,7 +146,7 @@ func (a *application) compareIn(ctx context.Context, tx pgx.Tx) (Summary, error)
 	return s, nil
 }
 
-// arrived are the items in the work table, counted as they come.
+// arrived are the items at the destination, counted as they come.
 type arrived struct {
 	events, records int64
 	seq             int64 // the newest counted
@@ -137,8 +156,8 @@ type arrived struct {
 // that was visible.
 func (c *arrived) count(ctx context.Context, a *application) error {
 	var events, records int64
-	err := a.pool.QueryRow(ctx, `SELECT count(*) FILTER (WHERE kind = 'event'), count(*) FILTER (WHERE kind = 'change'), coalesce(max(seq), $1)
-		FROM walbridge.log WHERE seq > $1`, c.seq).Scan(&events, &records, &c.seq)
+	err := a.pool.QueryRow(ctx, a.log.in(`SELECT count(*) FILTER (WHERE kind = 'event'), count(*) FILTER (WHERE kind = 'change'), coalesce(max(seq), $1)
+		FROM walbridge.log WHERE seq > $1`), c.seq).Scan(&events, &records, &c.seq)
 	if err != nil {
 		return fmt.Errorf("count the items: %w", err)
 	}

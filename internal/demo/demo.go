@@ -1,7 +1,8 @@
 // Package demo shows the main job on one machine without any set-up: a throwaway
 // PostgreSQL, an application that writes orders with an outbox beside them and
 // touches a legacy table, and the bridge in a process of its own, which is killed
-// once in the middle with SIGKILL. At the end it compares what was committed with
+// once in the middle with SIGKILL. The destination is a work table in the same server,
+// or a Kafka cluster that is there already, with a consumer that reads committed records. At the end it compares what was committed with
 // what was delivered, row by row, and says what it found.
 package demo
 
@@ -11,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/walbridge/walbridge/internal/embeddedpg"
@@ -29,6 +31,10 @@ type Config struct {
 	Fetching func(done, total int64)
 	// Rate is the number of orders a second. Defaults to 200.
 	Rate int
+	// Brokers are those of a Kafka cluster, host:port, without TLS and login, that takes
+	// the place of the work table; empty: the work table. The demonstration makes topics
+	// of its own there, and deletes them at its end.
+	Brokers []string
 }
 
 // killAfter is the share of the time after which the bridge is killed; without an
@@ -45,6 +51,7 @@ type demo struct {
 	server *embeddedpg.Server
 	bridge *bridge
 	app    *application
+	kafka  *consumer // nil: the work table
 	killed kill
 	// seen counts what has arrived.
 	seen arrived
@@ -99,15 +106,36 @@ func (d *demo) start(ctx context.Context) (err error) {
 		return err
 	}
 	d.bridge = &bridge{program: d.cfg.Bridge, dir: d.dir}
-	if err := d.bridge.configure(ctx, d.server.DSN("postgres")); err != nil {
-		return err
-	}
-	if err := d.bridge.start(ctx); err != nil {
+	if err := d.connect(ctx, d.server.DSN("postgres")); err != nil {
 		return err
 	}
 	d.say("database     %s", d.server.DSN("postgres"))
+	if d.kafka != nil {
+		d.say("topics       %s", strings.Join(d.kafka.topics, ", "))
+	}
 	d.say("status page  %s", d.bridge.url)
 	return nil
+}
+
+// connect sets the bridge up and starts it, with a consumer behind it where the
+// destination is Kafka.
+func (d *demo) connect(ctx context.Context, dsn string) error {
+	config := fmt.Sprintf(tableConfig, dsn)
+	if len(d.cfg.Brokers) > 0 {
+		d.kafka = newConsumer(d.cfg.Brokers, d.app.pool)
+		config = d.kafka.bridgeConfig(dsn)
+		d.app.log = inTopics()
+	}
+	if err := d.bridge.configure(ctx, config); err != nil {
+		return err
+	}
+	if d.kafka != nil {
+		d.kafka.made = true
+		if err := d.kafka.start(ctx); err != nil {
+			return err
+		}
+	}
+	return d.bridge.start(ctx)
 }
 
 // work lets the application write and kills the bridge once, showing how it goes.
@@ -211,6 +239,9 @@ func (d *demo) finish(worked error) (Summary, error) {
 		note(within(time.Second, func(ctx context.Context) error { lag = d.bridge.status(ctx).Lag.Seconds; return nil }))
 		note(within(stopWithin, d.bridge.stop))
 	}
+	if d.kafka != nil {
+		note(within(stopWithin, d.kafka.stop))
+	}
 	var s Summary
 	err := within(compareWithin, func(ctx context.Context) (err error) {
 		s, err = d.app.compare(ctx)
@@ -232,6 +263,11 @@ func (d *demo) cleanUp() {
 	defer cancel()
 	if d.bridge != nil {
 		_ = d.bridge.kill()
+	}
+	if d.kafka != nil {
+		if err := d.kafka.cleanUp(ctx); err != nil && d.kafka.made {
+			d.say("the topics of the demonstration stay: %v", err)
+		}
 	}
 	if d.app != nil {
 		d.app.close()

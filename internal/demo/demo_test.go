@@ -68,8 +68,7 @@ func delivered(t *testing.T) *demo {
 	t.Cleanup(app.close)
 	d := &demo{cfg: Config{Out: &story{}}, app: app, bridge: &bridge{program: pgtest.Binary(t), dir: t.TempDir()}, drain: 20 * time.Second}
 	t.Cleanup(func() { require.NoError(t, d.bridge.kill()) })
-	require.NoError(t, d.bridge.configure(t.Context(), db.DSN()))
-	require.NoError(t, d.bridge.start(t.Context()))
+	require.NoError(t, d.connect(t.Context(), db.DSN()))
 	for app.orders.Load() < 20 {
 		require.NoError(t, app.order(t.Context()))
 	}

@@ -107,25 +107,9 @@ func nothing([]byte, *protocol.Record) (struct{}, bool, error) { return struct{}
 // of its own, over all that is there: what lies beyond the stable offset because of
 // somebody else's open transaction counts too.
 func scan[T any](ctx context.Context, c *client, at partition, take take[T], from, until int64) (scanned[T], error) {
-	s := newScanner(take, from, until)
-	for s.next < until {
-		p, err := c.fetch(ctx, at, s.next)
-		if err != nil {
-			return scanned[T]{}, err
-		}
-		stream, _ := p.RecordSet.Records.(*protocol.RecordStream)
-		before := s.next
-		if stream != nil {
-			if err := s.read(stream); err != nil {
-				return scanned[T]{}, fmt.Errorf("read %s: %w", at, err)
-			}
-		}
-		if s.next == before && s.next >= p.HighWatermark {
-			break // it became shorter: a leader that knew less
-		}
-		if s.next == before {
-			s.next++ // a batch of which compaction has left nothing
-		}
+	s := newScanner(take, from)
+	if err := s.readUntil(ctx, c, at, until); err != nil {
+		return scanned[T]{}, err
 	}
 	return s.result(), nil
 }
@@ -137,7 +121,7 @@ func (c *client) marked(ctx context.Context, e extent) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	s := newScanner(nothing, e.last+1, end)
+	s := newScanner(nothing, e.last+1)
 	for s.next < end {
 		p, err := c.fetch(ctx, e.partition, s.next)
 		if err != nil {
@@ -163,14 +147,38 @@ func (c *client) marked(ctx context.Context, e extent) (bool, error) {
 
 // scanner follows the transactions of a partition.
 type scanner[T any] struct {
-	take        take[T]
-	values      []T
-	pending     map[int64]*pendingRecords[T] // by producer
-	next, until int64
+	take    take[T]
+	values  []T
+	pending map[int64]*pendingRecords[T] // by producer
+	next    int64
 }
 
-func newScanner[T any](take take[T], from, until int64) *scanner[T] {
-	return &scanner[T]{take: take, pending: map[int64]*pendingRecords[T]{}, next: from, until: until}
+func newScanner[T any](take take[T], from int64) *scanner[T] {
+	return &scanner[T]{take: take, pending: map[int64]*pendingRecords[T]{}, next: from}
+}
+
+// readUntil reads on up to an offset.
+func (s *scanner[T]) readUntil(ctx context.Context, c *client, at partition, until int64) error {
+	for s.next < until {
+		p, err := c.fetch(ctx, at, s.next)
+		if err != nil {
+			return err
+		}
+		stream, _ := p.RecordSet.Records.(*protocol.RecordStream)
+		before := s.next
+		if stream != nil {
+			if err := s.read(stream); err != nil {
+				return fmt.Errorf("read %s: %w", at, err)
+			}
+		}
+		if s.next == before && s.next >= p.HighWatermark {
+			return nil // it became shorter: a leader that knew less
+		}
+		if s.next == before {
+			s.next++ // a batch of which compaction has left nothing
+		}
+	}
+	return nil
 }
 
 // pendingRecords are those of a transaction that has not ended yet.
