@@ -155,18 +155,24 @@ func kafkaRights(t *testing.T, b *kafkatest.Broker) {
 		}
 	}
 	require.Equal(t, 3, granted)
-	s.do(t, exitOK, "setup")
+	s.inTime(t, "setup") // brokers take a moment to know of rights
 	r = s.do(t, exitFailure, "doctor")
 	require.Contains(t, r.stdout, "the topic "+s.name()+".orders: the bridge's user may not use it")
 	require.Contains(t, r.stdout, "--allow-principal User:<user> --operation Write --topic "+s.name()+".orders")
 	for _, words := range writes {
 		grant(t, b, words)
 	}
-	s.do(t, exitOK, "doctor")
+	s.inTime(t, "doctor")
 	bridge := s.run(t)
 	s.db.Exec(t, "INSERT INTO public.orders VALUES (9182, 'paid')")
 	require.Contains(t, oneRecord(t, b, s.name()+".orders"), `"id":9182`)
 	require.Equal(t, exitOK, bridge.stopped(t), bridge.errs.String())
+}
+
+// inTime repeats a command until it ends well.
+func (s *site) inTime(t *testing.T, args ...string) {
+	t.Helper()
+	pgtest.Eventually(t, within, func() bool { return s.invoke(t, args...).code == exitOK }, "%v ends well", args)
 }
 
 // grant does what a kafka-acls.sh line says.
