@@ -13,8 +13,12 @@ import (
 	sinkkafka "github.com/walbridge/walbridge/sink/kafka"
 )
 
-// ceilingBatch is how many records the ceilings store at a time.
-const ceilingBatch = 2000
+// ceilingBatch is how many records the ceilings store at a time, and ceilingRows how many
+// different ones there are.
+const (
+	ceilingBatch = 10_000
+	ceilingRows  = 20_000
+)
 
 // kafkaCeiling measures what producing alone could do, from memory, with records of
 // the size of a change record: the sink, a transaction with the position for each
@@ -22,17 +26,18 @@ const ceilingBatch = 2000
 func (b *bench) kafkaCeiling(ctx context.Context) error {
 	n := int64(1_000_000 * b.o.scale)
 	n -= n % ceilingBatch
+	rows := changeRecords()
 	for run := range b.o.runs {
 		for _, p := range []struct {
 			name    string
-			produce func(ctx context.Context, topic string, n int64) error
+			produce func(ctx context.Context, topic string, rows []row, n int64) error
 		}{{"sink alone", b.produceBySink}, {"kafka-go Writer", b.produceByWriter}} {
 			topic := fmt.Sprintf("ceiling-%d-%t", run, p.name == "sink alone")
 			if err := b.kafka.makeTopic(ctx, topic); err != nil {
 				return err
 			}
 			self, broker, begun := cpuSelf(), cpuSeconds(b.kafka.broker.PID()), time.Now()
-			if err := p.produce(ctx, topic, n); err != nil {
+			if err := p.produce(ctx, topic, rows, n); err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
 			r := result{Measure: "kafka ceiling", Case: "from memory", Contender: p.name, Run: run, Rows: n, Seconds: time.Since(begun).Seconds(), ClientCPU: cpuSelf() - self}
@@ -56,51 +61,105 @@ func (b *bench) kafkaCeiling(ctx context.Context) error {
 	return nil
 }
 
+// writerBatch is the size at which the Writer was fastest.
+const writerBatch = 2000
+
 // text is a payload that is there already.
 type text []byte
 
 // AppendJSON implements mapper.Payload.
 func (t text) AppendJSON(dst []byte) []byte { return append(dst, t...) }
 
-// changeRecord is a value of the size of a change record of the workloads.
-func changeRecord(id int64) []byte {
-	return fmt.Appendf(nil, `{"op":"insert","schema":"public","table":"orders_w2","key":{"id":%[1]d},"before":null,"after":{"id":%[1]d,"customer_id":%[2]d,`+
-		`"status":"new","amount":12.5,"note":"order note number %[1]d, to be packed with care","created_at":"2026-01-01T00:00:00.123456Z","updated_at":"2026-01-01T00:00:00.123456Z"},`+
-		`"source":{"bridge":"shop","db":"postgres","lsn":"0/1F37A4F8","commit_lsn":"0/1F3A0000","tx_seq":%[3]d,"xid":1234,"committed_at":"2026-01-01T00:00:00.123456Z","snapshot":false}}`,
-		id, id%50000, id%500)
+// row is a record that is there already.
+type row struct{ key, value []byte }
+
+// changeRecords are records of the size of the workloads' change records.
+func changeRecords() []row {
+	rows := make([]row, ceilingRows)
+	for id := range rows {
+		rows[id].key = fmt.Appendf(nil, "public.orders_w2:[%d]", id)
+		rows[id].value = fmt.Appendf(nil, `{"op":"insert","schema":"public","table":"orders_w2","key":{"id":%[1]d},"before":null,"after":{"id":%[1]d,"customer_id":%[1]d,`+
+			`"status":"new","amount":12.5,"note":"order note number %[1]d, to be packed with care","created_at":"2026-01-01T00:00:00.123456Z","updated_at":"2026-01-01T00:00:00.123456Z"},`+
+			`"source":{"bridge":"shop","db":"postgres","lsn":"0/1F37A4F8","commit_lsn":"0/1F3A0000","tx_seq":%[2]d,"xid":1234,"committed_at":"2026-01-01T00:00:00.123456Z","snapshot":false}}`,
+			id, id%500)
+	}
+	return rows
 }
 
-func (b *bench) produceBySink(ctx context.Context, topic string, n int64) error {
+// produceBySink fills a batch while the one before is written, as the pipeline does.
+func (b *bench) produceBySink(ctx context.Context, topic string, rows []row, n int64) error {
 	s := sinkkafka.New(sinkkafka.Config{Brokers: []string{b.kafka.broker.Addr()}, Compression: "none"}.WithDefaults(), nil)
 	if _, err := s.Open(ctx, sink.Source{Name: topic}); err != nil {
 		return err
 	}
 	defer s.Close(ctx)
-	batch := s.NewBatch()
-	items := make([]mapper.Item, 1)
-	for first := int64(0); first < n; first += ceilingBatch {
-		batch.Reset()
-		commit := lsn.LSN(first + ceilingBatch)
-		for i := range int64(ceilingBatch) {
-			items[0] = mapper.Item{
-				ID: lsn.ID{Commit: commit, Seq: uint32(i)}, Kind: mapper.KindRecord, Stream: topic, Key: fmt.Appendf(nil, "[%d]", first+i), Type: []byte("insert"),
-				EventID: fmt.Appendf(nil, "shop:%s", lsn.ID{Commit: commit, Seq: uint32(i)}), Payload: text(changeRecord(first + i)), Xid: 7,
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	empty, full := make(chan sink.Batch, 2), make(chan sink.Batch)
+	empty <- s.NewBatch()
+	empty <- s.NewBatch()
+	go func() {
+		defer close(full)
+		for first := int64(0); first < n; first += ceilingBatch {
+			select {
+			case batch := <-empty:
+				fill(batch, topic, rows, first)
+				full <- batch
+			case <-ctx.Done():
+				return
 			}
-			batch.Append(items)
 		}
-		err := s.Write(ctx, batch, lsn.Progress{SystemID: 1, Timeline: 1, Slot: "ceiling", Position: lsn.Position{End: commit}, Phase: lsn.PhaseStreaming})
+	}()
+	end := lsn.LSN(0)
+	for batch := range full {
+		end += ceilingBatch
+		err := s.Write(ctx, batch, lsn.Progress{SystemID: 1, Timeline: 1, Slot: "ceiling", Position: lsn.Position{End: end}, Phase: lsn.PhaseStreaming})
 		if err != nil {
+			cancel()
+			for range full { // let the other end
+			}
 			return err
 		}
+		batch.Reset()
+		empty <- batch
 	}
 	return nil
 }
 
-func (b *bench) produceByWriter(ctx context.Context, topic string, n int64) (err error) {
+func fill(batch sink.Batch, topic string, rows []row, first int64) {
+	items := make([]mapper.Item, 1)
+	for i := range int64(ceilingBatch) {
+		r := rows[(first+i)%ceilingRows]
+		items[0] = mapper.Item{
+			ID: lsn.ID{Commit: lsn.LSN(first + ceilingBatch), Seq: uint32(i)}, Kind: mapper.KindRecord, Stream: topic, Key: r.key, Type: []byte("insert"),
+			Payload: text(r.value), Xid: 7,
+		}
+		batch.Append(items)
+	}
+}
+
+// warmBroker lets the broker's Java machine compile what it needs before anything is
+// measured.
+func (b *bench) warmBroker(ctx context.Context) error {
+	const topic, n = "warm", 30 * ceilingBatch
+	if err := b.kafka.makeTopic(ctx, topic); err != nil {
+		return err
+	}
+	rows := changeRecords()
+	if err := b.produceByWriter(ctx, topic, rows, n); err != nil {
+		return err
+	}
+	if err := b.produceBySink(ctx, topic, rows, n); err != nil {
+		return err
+	}
+	return b.kafka.deleteTopic(ctx, topic)
+}
+
+func (b *bench) produceByWriter(ctx context.Context, topic string, rows []row, n int64) (err error) {
 	failed := make(chan error, 1)
 	w := &kafka.Writer{
 		Addr: kafka.TCP(b.kafka.broker.Addr()), Topic: topic, Balancer: kafka.Murmur2Balancer{}, RequiredAcks: kafka.RequireAll, Async: true,
-		BatchSize: ceilingBatch, BatchBytes: 4 << 20, BatchTimeout: 5 * time.Millisecond, Transport: b.kafka.transport,
+		BatchSize: writerBatch, BatchBytes: 4 << 20, BatchTimeout: 5 * time.Millisecond, Transport: b.kafka.transport,
 		Completion: func(_ []kafka.Message, err error) {
 			if err != nil {
 				select {
@@ -113,8 +172,8 @@ func (b *bench) produceByWriter(ctx context.Context, topic string, n int64) (err
 	messages := make([]kafka.Message, ceilingBatch)
 	for first := int64(0); first < n; first += ceilingBatch {
 		for i := range messages {
-			id := first + int64(i)
-			messages[i] = kafka.Message{Key: fmt.Appendf(nil, "[%d]", id), Value: changeRecord(id)}
+			r := rows[(first+int64(i))%ceilingRows]
+			messages[i] = kafka.Message{Key: r.key, Value: r.value}
 		}
 		if err := w.WriteMessages(ctx, messages...); err != nil {
 			return err

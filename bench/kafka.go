@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -66,7 +67,7 @@ func (c *cluster) makeTopic(ctx context.Context, topic string) error {
 		return fmt.Errorf("make the topic %s: %w", topic, err)
 	}
 	return poll(ctx, func() (bool, error) {
-		_, err := c.ends(ctx, topic)
+		_, err := c.ends(ctx, topic, kafka.ReadCommitted)
 		return err == nil, nil // the leader is not ready for a moment
 	})
 }
@@ -80,14 +81,14 @@ func (c *cluster) deleteTopic(ctx context.Context, topic string) error {
 	return err
 }
 
-// ends returns the offsets that read_committed consumers have to reach, by partition.
-func (c *cluster) ends(ctx context.Context, topic string) (map[int32]int64, error) {
+// ends returns the offsets that consumers of an isolation level can reach, by partition.
+func (c *cluster) ends(ctx context.Context, topic string, level kafka.IsolationLevel) (map[int32]int64, error) {
 	ask := make([]kafka.OffsetRequest, kafkaPartitions)
 	for p := range ask {
 		ask[p] = kafka.LastOffsetOf(p)
 	}
 	r, err := c.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{
-		Topics: map[string][]kafka.OffsetRequest{topic: ask}, IsolationLevel: kafka.ReadCommitted,
+		Topics: map[string][]kafka.OffsetRequest{topic: ask}, IsolationLevel: level,
 	})
 	if err != nil {
 		return nil, err
@@ -110,7 +111,7 @@ func (c *cluster) consumer(topic string) (*kgo.Client, error) {
 // count reads a topic to its end and returns the number of its records and the mean
 // size of their values.
 func (c *cluster) count(ctx context.Context, topic string) (records int64, size float64, err error) {
-	ends, err := c.ends(ctx, topic)
+	ends, err := c.ended(ctx, topic)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -134,6 +135,19 @@ func (c *cluster) count(ctx context.Context, topic string) (records int64, size 
 		})
 	}
 	return records, size / float64(max(records, 1)), nil
+}
+
+// ended waits until the last transaction has ended everywhere, and returns the ends.
+func (c *cluster) ended(ctx context.Context, topic string) (ends map[int32]int64, err error) {
+	err = poll(ctx, func() (bool, error) {
+		all, err := c.ends(ctx, topic, kafka.ReadUncommitted)
+		if err != nil {
+			return false, err
+		}
+		ends, err = c.ends(ctx, topic, kafka.ReadCommitted)
+		return maps.Equal(all, ends), err
+	})
+	return ends, err
 }
 
 func reachedAll(reached, ends map[int32]int64) bool {
@@ -161,7 +175,7 @@ func (c *cluster) await(ctx context.Context, topic string, rows int64, m measure
 	var a arrival
 	var sum int64
 	err := poll(ctx, func() (bool, error) {
-		ends, err := c.ends(ctx, topic)
+		ends, err := c.ends(ctx, topic, kafka.ReadCommitted)
 		if err != nil {
 			return false, err
 		}

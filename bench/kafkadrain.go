@@ -10,19 +10,34 @@ import (
 
 // contender is what moves a slot into a Kafka topic.
 type contender struct {
-	name  string
-	start func(ctx context.Context, slot, topic string, w workload) (*child, error)
+	name     string
+	envelope string // of walbridge's change records; empty: it is not walbridge
+	start    func(ctx context.Context, slot, topic string, w workload) (*child, error)
 }
 
-// contenders are those that are measured side by side. Debezium is one where its jars
-// are given.
+// contenders are those that are measured side by side: walbridge with each envelope, and
+// Debezium where its jars are given.
 func (b *bench) contenders() []contender {
-	all := []contender{{"walbridge", b.kafkaBridge("walbridge")}}
+	var all []contender
+	for _, envelope := range b.o.envelopes {
+		name := "walbridge"
+		if envelope != defaultEnvelope {
+			name += ", " + envelope + " envelope"
+		}
+		all = append(all, contender{name, envelope, b.kafkaBridge(envelope)})
+	}
 	if b.o.debezium != "" {
-		all = append(all, contender{"debezium", b.runConnect})
+		all = append(all, contender{"debezium", "", b.runConnect})
 	}
 	return all
 }
+
+// defaultEnvelope is that of change records when a route names none.
+const defaultEnvelope = "walbridge"
+
+// special reports whether it is walbridge with another envelope, of which an outbox and
+// the latency know nothing.
+func (c contender) special() bool { return c.envelope != "" && c.envelope != defaultEnvelope }
 
 // kafkaBridge starts walbridge with an envelope for change records, exactly once and
 // uncompressed.
@@ -60,6 +75,9 @@ func (b *bench) kafkaDrain(ctx context.Context) error {
 		}
 		for run := range b.o.runs {
 			for _, c := range b.contenders() {
+				if c.special() && w.outbox {
+					continue
+				}
 				if err := b.kafkaDrainRun(ctx, c, w, run); err != nil {
 					return fmt.Errorf("%s, %s: %w", c.name, w.name, err)
 				}

@@ -26,6 +26,9 @@ func (b *bench) kafkaLatency(ctx context.Context) error {
 	}
 	for run := range min(b.o.runs, kafkaLatencyRuns) {
 		for _, c := range b.contenders() {
+			if c.special() {
+				continue
+			}
 			if err := b.kafkaLatencyRun(ctx, c, run, length); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}

@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"strings"
 )
 
 type options struct {
@@ -34,6 +35,8 @@ type options struct {
 	// kafka: the measurements with Kafka, and no others.
 	kafka    bool
 	debezium string // folder of Debezium's jars
+	// envelopes are those of change records, each a contender.
+	envelopes []string
 }
 
 func main() {
@@ -53,7 +56,9 @@ func parse() (options, error) {
 	flag.Float64Var(&o.scale, "scale", 0, "size of the workloads; 1 is a million rows; 0.2 in the short set and 1 in the full one by default")
 	flag.BoolVar(&o.kafka, "kafka", false, "measure into Kafka, on a broker that is started for it, and nothing else")
 	flag.StringVar(&o.debezium, "debezium", "", "folder of Debezium's `jars` (.ci/debezium); with -kafka, to measure it too")
+	envelopes := flag.String("envelopes", defaultEnvelope, "with -kafka: envelopes of change records to measure, with commas between them")
 	flag.Parse()
+	o.envelopes = strings.Split(*envelopes, ",")
 	if o.scale == 0 {
 		o.scale = 0.2
 		if o.full {
@@ -77,6 +82,11 @@ func run() error {
 		return err
 	}
 	defer b.close()
+	if o.kafka {
+		if err := b.warmBroker(ctx); err != nil {
+			return fmt.Errorf("warm the broker: %w", err)
+		}
+	}
 	for _, m := range b.measurements() {
 		if m.kafka != o.kafka || !o.only.MatchString(m.name) {
 			continue

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/walbridge/walbridge/internal/child"
+	"github.com/walbridge/walbridge/internal/pgtest"
 )
 
 // Limits of a broker's life on a busy machine; a start takes about two seconds on a
@@ -292,12 +293,27 @@ func (b *Broker) Restart(t testing.TB) {
 	}
 }
 
-// Pause stops the process until Resume: its connections stay and nothing answers.
+// Pause stops the process until Resume: its connections stay and nothing answers. It
+// returns when nothing runs any more, which on a busy machine takes a moment.
 func (b *Broker) Pause(t testing.TB) {
 	t.Helper()
 	if err := b.proc.Pause(); err != nil {
 		t.Fatal(err)
 	}
+	pgtest.Eventually(t, callTimeout, func() bool { return stopped(b.PID()) }, "the broker stands still")
+}
+
+// stopped reports whether all threads of a process are stopped; true where there is no
+// /proc to tell (proc(5), stat: the state is the field after the name in brackets).
+func stopped(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid)) // the pattern is well formed
+	for _, path := range threads {
+		text, err := os.ReadFile(path)
+		if _, state, ok := strings.Cut(string(text), ") "); err == nil && ok && !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return true
 }
 
 // Resume undoes Pause.
