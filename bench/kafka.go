@@ -169,12 +169,16 @@ type arrival struct {
 // settled is how long nothing has to arrive for a run to be at its end.
 const settled = time.Second
 
+// endsEvery is how often the ends of a topic are asked for, which costs the broker
+// something.
+const endsEvery = 10 * time.Millisecond
+
 // await watches the end of a topic until as many records, or more with the markers of
 // transactions, are there and no more come. The times are those at which the end moved.
 func (c *cluster) await(ctx context.Context, topic string, rows int64, m measured, client *child) (arrival, error) {
 	var a arrival
 	var sum int64
-	err := poll(ctx, func() (bool, error) {
+	err := pollAt(ctx, endsEvery, func() (bool, error) {
 		ends, err := c.ends(ctx, topic, kafka.ReadCommitted)
 		if err != nil {
 			return false, err
