@@ -19,9 +19,10 @@ import (
 // kafkaPartitions is how many each topic has.
 const kafkaPartitions = 4
 
-// brokerJVM are the arguments of the broker's Java machine.
+// brokerJVM are the arguments of the broker's Java machine, those of Kafka's own start
+// script.
 func brokerJVM() []string {
-	return []string{"-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"}
+	return []string{"-Xms1g", "-Xmx1g", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent"}
 }
 
 // brokerSettings are those that differ from kafkatest's.
