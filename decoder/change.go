@@ -106,12 +106,14 @@ type Change struct {
 	OldIsKey bool
 	// Cascade and RestartIdentity are the flags of a truncate.
 	Cascade, RestartIdentity bool
-	// Prefix, Content, LSN and Transactional are a logical message's. LSN is the end
-	// of its record: one outside transactions is durable, as a transaction is, when
-	// the position's End has reached it. Transactional: it came in its transaction.
+	// LSN is where the change of a row is in the WAL, which rows of one COPY share; 0:
+	// not known. That of a logical message is the end of its record: one outside
+	// transactions is durable, as a transaction is, when the position's End has reached
+	// it.
+	LSN lsn.LSN
+	// Prefix, Content and Transactional are a logical message's. Transactional: it came in its transaction.
 	Prefix        string
 	Content       []byte
-	LSN           lsn.LSN
 	Transactional bool
 	// CutSize is the length in bytes of the whole message when it was larger than
 	// memory.max_row: New and Old then hold only the columns that came whole before the

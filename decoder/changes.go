@@ -33,7 +33,7 @@ func (d *Decoder) row(op Op, oid uint32, r row) (Step, error) {
 	}
 	d.change = Change{
 		ID: lsn.ID{Commit: d.tx.Commit, Seq: uint32(seq)}, Op: op, Relation: rel, Tx: &d.tx,
-		New: r.new, Old: r.old, OldIsKey: r.oldIsKey, CutSize: r.cutSize,
+		New: r.new, Old: r.old, OldIsKey: r.oldIsKey, CutSize: r.cutSize, LSN: d.at,
 	}
 	return StepChange, nil
 }
@@ -52,7 +52,7 @@ func (d *Decoder) truncate(m *TruncateMessage) (Step, error) {
 	d.rest = m.Relations
 	d.change = Change{
 		ID: lsn.ID{Commit: d.tx.Commit}, Op: OpTruncate, Tx: &d.tx,
-		Cascade: m.Cascade, RestartIdentity: m.RestartIdentity,
+		Cascade: m.Cascade, RestartIdentity: m.RestartIdentity, LSN: d.at,
 	}
 	if !d.More() {
 		return StepNone, nil

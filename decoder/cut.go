@@ -14,6 +14,7 @@ func (d *Decoder) DecodeCut(data []byte, size int64, walStart lsn.LSN) (Step, er
 	if d.err != nil {
 		return StepNone, d.err
 	}
+	d.at = walStart
 	step, err := d.takeCut(data, size)
 	if err != nil {
 		return StepNone, d.fail(err, walStart)

@@ -39,6 +39,7 @@ type Decoder struct {
 	// floor is the end of the last transaction or of the last message outside of
 	// them: whatever comes lies at or after it.
 	floor lsn.LSN
+	at    lsn.LSN // where the message under way came from
 	tx    Tx
 	// open: tx has begun and not ended. current: the last step was about tx, the one
 	// that ended it included.
@@ -87,6 +88,7 @@ func (d *Decoder) Decode(data []byte, walStart lsn.LSN) (Step, error) {
 	if d.err != nil {
 		return StepNone, d.err
 	}
+	d.at = walStart
 	m, err := d.parser.Parse(data)
 	if err != nil {
 		return StepNone, d.fail(err, walStart)

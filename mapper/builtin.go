@@ -44,6 +44,17 @@ func builtinForm(oid uint32, nf numberFormat) (f form, ok bool) {
 	return formText, false
 }
 
+// builtinCodec is builtinForm with what else the value needs. The codec is that of text
+// when ok is false.
+func builtinCodec(oid uint32, nf numberFormat) (made *codec, ok bool) {
+	if nf.debezium {
+		c, ok := debeziumForm(oid, nf)
+		return &c, ok
+	}
+	f, ok := builtinForm(oid, nf)
+	return &codec{form: f}, ok
+}
+
 // builtinFormByName is builtinForm by pg_type.typname.
 func builtinFormByName(name string, nf numberFormat) form {
 	oid := map[string]uint32{

@@ -25,6 +25,21 @@ const (
 	formArray
 	formComposite
 	formHstore
+
+	// Of Debezium's envelope alone.
+	formDecimal     // numeric as text
+	formMoney       // a decimal as text
+	formMoneyNumber // a decimal as a number
+	formDays        // a date since 1970
+	formTimeOfDay   // a number since midnight
+	formZonedTime   // text in UTC
+	formEpoch       // a timestamp as a number since 1970
+	formZoned       // a timestamptz as text in UTC
+	formInterval    // microseconds
+	formPoint       // an object
+	formBit         // a boolean
+	formBits        // base64 of bytes, the lowest first
+	formHstoreText  // a string of JSON
 )
 
 // codec is how one type's values become JSON. Immutable; codecs share elements.
@@ -32,7 +47,9 @@ type codec struct {
 	form   form
 	elem   *codec       // of an array
 	delim  byte         // of an array
+	plain  bool         // an array that lower bounds of its own leave an array
 	fields []codecField // of a composite
+	digits int8         // of a second, in Debezium's envelope
 }
 
 type codecField struct {
@@ -65,6 +82,10 @@ type codecKey struct {
 type numberFormat struct {
 	numeric form
 	int8    form
+	// debezium: the forms of that envelope; typmod is then the column's type modifier, by
+	// which they differ, -1 for none.
+	debezium bool
+	typmod   int32
 }
 
 // defaultNumbers is what keys are written with whatever the route says, so that a
@@ -90,6 +111,9 @@ func (c *codecs) set(types catalog.Types) {
 
 // column returns the codec of a relation's column.
 func (c *codecs) column(col *decoder.Column, nf numberFormat) *codec {
+	if nf.debezium {
+		nf.typmod = col.TypeMod
+	}
 	key := codecKey{oid: col.TypeOID, numberFormat: nf}
 	if col.TypeName != "" {
 		key.name = col.TypeNamespace + "." + col.TypeName
@@ -136,12 +160,16 @@ func (c *codecs) miss(oid uint32) {
 // ofOID returns the codec of a type. ok is false when it is neither built in nor
 // in the set.
 func (c *codecs) ofOID(oid uint32, nf numberFormat, depth int) (made *codec, ok bool) {
-	if f, isBase := builtinForm(oid, nf); isBase {
-		return &codec{form: f}, true
+	if made, isBase := builtinCodec(oid, nf); isBase {
+		return made, true
 	}
 	if elem, delim, isArray := builtinArray(oid); isArray {
-		f, _ := builtinForm(elem, nf)
-		return &codec{form: formArray, elem: &codec{form: f}, delim: delim}, true
+		nf.typmod = -1
+		if own, has := debeziumArray(oid); has {
+			elem = own
+		}
+		inner, _ := builtinCodec(elem, nf)
+		return &codec{form: formArray, elem: inner, delim: delim, plain: nf.debezium}, true
 	}
 	if t := c.types[oid]; t != nil {
 		return c.ofType(t, nf, depth), true
@@ -190,13 +218,20 @@ func (c *codecs) ofType(t *catalog.Type, nf numberFormat, depth int) *codec {
 		if delim == 0 {
 			delim = ','
 		}
-		return &codec{form: formArray, elem: c.inner(t.Elem, nf, depth), delim: delim}
+		nf.typmod = -1
+		return &codec{form: formArray, elem: c.inner(t.Elem, nf, depth), delim: delim, plain: nf.debezium}
 	case catalog.TypeComposite:
+		if nf.debezium {
+			return &codec{form: formText}
+		}
 		made := &codec{form: formComposite}
 		for _, f := range t.Fields {
 			made.fields = append(made.fields, codecField{label(f.Name), c.inner(f.TypeOID, nf, depth)})
 		}
 		return made
+	}
+	if t.Extension == "hstore" && t.Name == "hstore" && nf.debezium {
+		return &codec{form: formHstoreText}
 	}
 	if t.Extension == "hstore" && t.Name == "hstore" {
 		return &codec{form: formHstore}

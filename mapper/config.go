@@ -35,9 +35,10 @@ type Route struct {
 	// Columns says which columns of a changes route leave the bridge. Defaults to all.
 	Columns *Columns `yaml:"columns"`
 	// Stream names where the items go: text with ${column} for the value of a column of
-	// an outbox row, ${schema} and ${table} for a changes route. Defaults to
-	// ${aggregatetype} for an outbox and ${schema}.${table} for changes; an inbox row
-	// names its stream itself.
+	// an outbox row; ${bridge}, ${schema} and ${table} for a changes route. Defaults to
+	// ${aggregatetype} for an outbox, ${schema}.${table} for changes, and
+	// ${bridge}.${schema}.${table} for those in Debezium's envelope; an inbox row names
+	// its stream itself.
 	Stream string `yaml:"stream"`
 	// Snapshot says whether the rows that are there already are read: never (the
 	// default). initial is not available in this version.
@@ -98,8 +99,9 @@ type Inbox struct{}
 
 // Changes says how change records look.
 type Changes struct {
-	// Envelope is walbridge (the default: op, key, before, after, source) or row (the
-	// row alone; no value for a delete). debezium is not available in this version.
+	// Envelope is walbridge (the default: op, key, before, after, source), row (the row
+	// alone; no value for a delete), or debezium (as Debezium's connector writes it: see
+	// docs/debezium.md).
 	Envelope string `yaml:"envelope"`
 	// Order is key (the default: commit order per key) or table (commit order of the
 	// whole table). Tables without a key are always ordered as a whole.
@@ -145,6 +147,7 @@ const (
 
 	envelopeWalbridge = "walbridge"
 	envelopeRow       = "row"
+	envelopeDebezium  = "debezium"
 
 	orderKey   = "key"
 	orderTable = "table"
@@ -184,6 +187,9 @@ func (r Route) withDefaults() Route {
 		r.Outbox = &o
 	}
 	if r.Changes != nil {
+		if r.Changes.Envelope == envelopeDebezium {
+			or(&r.Stream, "${bridge}.${schema}.${table}")
+		}
 		or(&r.Stream, "${schema}.${table}")
 		c := r.Changes.withDefaults()
 		r.Changes = &c

@@ -21,8 +21,11 @@ type recordPayload struct {
 
 // AppendJSON appends the record in its route's envelope.
 func (p *recordPayload) AppendJSON(dst []byte) []byte {
-	if p.plan.row {
+	switch {
+	case p.plan.row:
 		return p.appendRow(dst, p.after, false)
+	case p.plan.debezium != nil:
+		return p.appendDebezium(dst)
 	}
 	dst = append(dst, p.plan.heads[p.op]...)
 	dst = p.appendKey(dst, p.key)

@@ -8,8 +8,9 @@ import (
 
 // FixedStreams returns, sorted, the streams whose names the routes alone decide: those
 // without a variable, and those of tables that a route of changes names without a
-// wildcard. The names that remain come from rows, or from the catalog.
-func (c Config) FixedStreams() []string {
+// wildcard. The names that remain come from rows, or from the catalog. bridge is the
+// bridge's name.
+func (c Config) FixedStreams(bridge string) []string {
 	var all []string
 	for _, r := range c.WithDefaults().Routes {
 		t, err := parseTemplate(r.Stream)
@@ -22,7 +23,8 @@ func (c Config) FixedStreams() []string {
 		}
 		for _, text := range r.Tables {
 			if p, err := parsePattern(text); err == nil && r.Changes != nil && !p.wild() {
-				all = append(all, t.of(p.schema, p.table))
+				rt := route{changes: r.Changes, stream: t}
+				all = append(all, rt.streamOf(bridge, p.schema, p.table))
 			}
 		}
 	}
@@ -36,21 +38,28 @@ func (m *Mapper) TableStreams(tables []catalog.Table) []string {
 	for i := range tables {
 		if t := &tables[i]; t.Root == "" {
 			if route, ok := m.MatchTable(t); ok && m.routes[route].changes != nil {
-				all = append(all, m.routes[route].stream.of(t.Schema, t.Name))
+				all = append(all, m.routes[route].streamOf(m.env.Bridge, t.Schema, t.Name))
 			}
 		}
 	}
 	return distinct(all)
 }
 
-// of is expand for the stream of a table.
-func (t template) of(schema, table string) string {
-	return t.expand(func(variable string) string {
-		if variable == "schema" {
+// streamOf is the stream of a table's changes.
+func (r *route) streamOf(bridge, schema, table string) string {
+	name := r.stream.expand(func(variable string) string {
+		switch variable {
+		case "bridge":
+			return bridge
+		case "schema":
 			return schema
 		}
 		return table
 	})
+	if r.changes != nil && r.changes.Envelope == envelopeDebezium {
+		return sanitized(name)
+	}
+	return name
 }
 
 func distinct(names []string) []string {

@@ -17,7 +17,7 @@ func TestFixedStreams(t *testing.T) {
 		{Tables: []string{"audit.*"}, Changes: &Changes{}, Stream: "audit"},
 		{Tables: []string{"public.lines"}, Changes: &Changes{}, Stream: "shop.${table}"},
 	}}
-	require.Equal(t, []string{"audit", "events", "public.orders", "shop.lines"}, c.FixedStreams())
+	require.Equal(t, []string{"audit", "events", "public.orders", "shop.lines"}, c.FixedStreams("shop"))
 	m, err := New(c, Env{Bridge: "shop"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"audit", "legacy.customers", "public.orders"}, m.TableStreams([]catalog.Table{

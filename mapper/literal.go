@@ -56,6 +56,16 @@ func (l *literal) array(dst []byte, c *codec, dims int) []byte {
 	return append(dst, ']')
 }
 
+// bounds passes over the lower bounds of an array's own, [2:3]= .
+func (l *literal) bounds() {
+	if l.peek() != '[' {
+		return
+	}
+	for l.i < len(l.s) && !l.take('=') {
+		l.i++
+	}
+}
+
 // bare appends an element without quotes. array_out quotes whatever is empty or
 // has a quote, a backslash, a brace, the delimiter or white space in it, or reads
 // as NULL.

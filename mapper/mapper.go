@@ -13,6 +13,7 @@ import (
 type Env struct {
 	Bridge   string // the bridge's name; begins the ids of records. Required
 	Database string // the source's database, as records name it
+	Version  string // of this program, as records of Debezium's envelope name it
 	// Types are those of the source's catalog. nil: built-in types alone are known.
 	Types catalog.Types
 	// Tables are those of the source's catalog: a partition is also matched by its
@@ -34,7 +35,9 @@ type Mapper struct {
 	routes []route
 	roots  map[string]string   // schema.table of a partition: that of its root
 	keys   map[string][]string // schema.table: the columns that key it where the stream does not say
-	codecs codecs
+	// notNull are the columns that are NOT NULL, as schema.table.column.
+	notNull map[string]bool
+	codecs  codecs
 
 	relations map[uint32]*relation // by OID; the latest description of each
 	latest    *relation            // that of the last change
@@ -48,6 +51,8 @@ type Mapper struct {
 	event   eventPayload
 	records [2]recordPayload
 	tx      txText
+	// What records of Debezium's envelope have in common.
+	debeziumHead, debeziumDatabase []byte
 
 	counts counts
 }
@@ -73,7 +78,7 @@ func New(cfg Config, env Env) (*Mapper, error) {
 	if env.Bridge == "" {
 		return nil, fault.Config(fault.Problem{Check: "name", Where: "name", What: "the bridge has no name", Fix: "set name"})
 	}
-	m := &Mapper{cfg: cfg, env: env, relations: make(map[uint32]*relation), items: make([]Item, 0, 2)}
+	m := &Mapper{cfg: cfg, env: env, relations: make(map[uint32]*relation), items: make([]Item, 0, 3)}
 	m.routes = make([]route, len(cfg.Routes))
 	for i := range cfg.Routes {
 		if err := m.routes[i].set(i, &cfg.Routes[i]); err != nil {
@@ -82,16 +87,23 @@ func New(cfg Config, env Env) (*Mapper, error) {
 	}
 	m.setTables(env)
 	m.codecs.set(env.Types)
+	m.debeziumHead = appendString([]byte(`"version":`), []byte(env.Version))
+	m.debeziumHead = appendString(append(m.debeziumHead, `,"connector":"postgresql","name":`...), []byte(env.Bridge))
+	m.debeziumDatabase = appendString([]byte(`","db":`), []byte(env.Database))
 	return m, nil
 }
 
 func (m *Mapper) setTables(env Env) {
 	m.roots = make(map[string]string)
 	m.keys = make(map[string][]string)
+	m.notNull = make(map[string]bool)
 	for i := range env.Tables {
 		t := &env.Tables[i]
 		if t.Root != "" {
 			m.roots[t.QualifiedName()] = t.Root
+		}
+		for _, c := range t.Columns {
+			m.notNull[t.QualifiedName()+"."+c.Name] = c.NotNull
 		}
 		if len(t.IdentityColumns) > 0 {
 			m.keys[t.QualifiedName()] = t.IdentityColumns
@@ -126,7 +138,8 @@ func (m *Mapper) Counts() Counts {
 	}
 }
 
-// Map returns the items of a change: none, one, or the two of a change of key. The
+// Map returns the items of a change: none, one, or the two of a change of key, or up to
+// three with the envelope debezium, where a delete is two. The
 // items and all they hold are valid until the next call; the change must stay as
 // it is while they are used.
 //

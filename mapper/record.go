@@ -19,6 +19,10 @@ func (m *Mapper) mapRecord(c *decoder.Change, r *relation) ([]Item, error) {
 	if bad := p.check(c); bad != nil {
 		return m.deadLetter(c, r, bad)
 	}
+	if p.debezium != nil {
+		m.mapDebezium(c, p)
+		return m.items, nil
+	}
 	if p.keyChanged(c) {
 		m.keyChange(c, p)
 		return m.items, nil
@@ -119,6 +123,9 @@ func (m *Mapper) mapTruncate(c *decoder.Change, p *recordPlan) ([]Item, error) {
 	it.EventID = m.recordID(it)
 	if !p.row {
 		it.Payload = rec
+	}
+	if p.debezium != nil {
+		it.Key, it.AllLanes = nil, false // one record, without a key
 	}
 	return m.items, nil
 }

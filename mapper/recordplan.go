@@ -21,8 +21,9 @@ type recordPlan struct {
 	table    []byte // schema.table
 	keyHead  []byte // schema.table:
 	heads    [decoder.OpRead + 1][]byte
-	row      bool     // envelope row
-	withheld []policy // by column of the tuples, for dead letters; nil: all leave
+	row      bool          // envelope row
+	debezium *debeziumPlan // envelope debezium; nil: another
+	withheld []policy      // by column of the tuples, for dead letters; nil: all leave
 }
 
 // recordColumn is a column that leaves.
@@ -55,7 +56,7 @@ func (m *Mapper) planRecord(rt *route, rel *decoder.Relation) (*recordPlan, *fau
 	name := qualified(rel)
 	p := &recordPlan{
 		route: rt, table: []byte(name), keyHead: []byte(name + ":"), row: rt.changes.Envelope == envelopeRow,
-		stream: rt.stream.of(rel.Namespace, rel.Name),
+		stream: rt.streamOf(m.env.Bridge, rel.Namespace, rel.Name),
 	}
 	keys := m.keyColumns(rel)
 	p.perKey = len(keys) > 0 && rt.changes.Order == orderKey
@@ -69,6 +70,10 @@ func (m *Mapper) planRecord(rt *route, rel *decoder.Relation) (*recordPlan, *fau
 		p.key = append(p.key, keyPart{i, keyColumn(&rel.Columns[i])})
 	}
 	p.makeHeads(rel)
+	if rt.changes.Envelope == envelopeDebezium {
+		m.planDebezium(p, rel, keys)
+		p.perKey = len(keys) > 0
+	}
 	return p, nil
 }
 
@@ -110,6 +115,7 @@ func (r *route) policy(column string) policy {
 // numbers is the route's number format.
 func (r *route) numbers() numberFormat {
 	nf := defaultNumbers()
+	nf.debezium = r.changes.Envelope == envelopeDebezium
 	switch r.changes.Numeric {
 	case numericString:
 		nf.numeric = formNumericText

@@ -110,8 +110,8 @@ func (v *validation) stream(at string, r *Route) {
 		return
 	}
 	for _, p := range t {
-		if r.Changes != nil && p.variable && p.text != "schema" && p.text != "table" {
-			v.add(at, fmt.Sprintf("a changes route knows no ${%s}", p.text), "use ${schema} and ${table}")
+		if r.Changes != nil && p.variable && p.text != "schema" && p.text != "table" && p.text != "bridge" {
+			v.add(at, fmt.Sprintf("a changes route knows no ${%s}", p.text), "use ${bridge}, ${schema} and ${table}")
 		}
 	}
 }
@@ -150,7 +150,10 @@ func (v *validation) extras(at string, o *Outbox) {
 }
 
 func (v *validation) changes(at string, c *Changes) {
-	v.choice(at+".envelope", c.Envelope, []string{envelopeWalbridge, envelopeRow}, "debezium")
+	v.choice(at+".envelope", c.Envelope, []string{envelopeWalbridge, envelopeRow, envelopeDebezium})
+	if c.Envelope == envelopeDebezium && c.Order == orderTable {
+		v.add(at+".order", "records of Debezium's envelope have the table's key", "leave the key out")
+	}
 	v.choice(at+".order", c.Order, []string{orderKey, orderTable})
 	v.choice(at+".truncate", c.Truncate, []string{truncatePropagate, truncateIgnore, wordHalt})
 	v.choice(at+".numeric", c.Numeric, []string{numericExact, numericString, numericNumber})

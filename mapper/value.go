@@ -33,8 +33,10 @@ func (e *encoder) value(dst []byte, c *codec, text []byte) []byte {
 		dst = append(dst, text...)
 	case formBytea:
 		dst, ok = appendByteaBase64(dst, text)
-	default:
+	case formArray, formComposite, formHstore:
 		dst, ok = e.nested(dst, c, text)
+	default:
+		dst, ok = e.debezium(dst, c, text)
 	}
 	if !ok {
 		return appendString(dst[:start], text)
@@ -58,6 +60,9 @@ func (e *encoder) nested(dst []byte, c *codec, text []byte) (out []byte, ok bool
 	l := literal{e: e, s: text}
 	switch c.form {
 	case formArray:
+		if c.plain {
+			l.bounds()
+		}
 		dst = l.array(dst, c, 1)
 	case formComposite:
 		dst = l.composite(dst, c)

@@ -49,7 +49,7 @@ func workTableConfig(l configs.Loaded) (worktable.Config, error) {
 // its routes fix, and those of the tables that are known.
 func kafkaConfig(l configs.Loaded, tables []catalog.Table) kafka.Config {
 	cfg := *l.Config.Sink.Kafka
-	cfg.Streams = mapper.Config{Routes: l.Config.Routes}.FixedStreams()
+	cfg.Streams = mapper.Config{Routes: l.Config.Routes}.FixedStreams(l.Config.Name)
 	if m, err := newMapper(l, "")(nil, tables); err == nil { // an error is the preflight's to report
 		cfg.Streams = append(cfg.Streams, m.TableStreams(tables)...)
 		slices.Sort(cfg.Streams)
