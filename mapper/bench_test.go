@@ -24,7 +24,9 @@ func outboxRow() *decoder.Change {
 }
 
 func hotPaths() map[string]*decoder.Change {
-	return map[string]*decoder.Change{"record": sevenColumns(), "outbox": outboxRow(), "update": updated(sevenColumns())}
+	debezium := sevenColumns()
+	debezium.Relation.Namespace = "debezium"
+	return map[string]*decoder.Change{"record": sevenColumns(), "outbox": outboxRow(), "update": updated(sevenColumns()), "debezium": debezium}
 }
 
 func updated(c *decoder.Change) *decoder.Change {
@@ -36,6 +38,7 @@ func hotMapper(t testing.TB) *Mapper {
 	return newMapper(t, Config{Routes: []Route{
 		{Tables: []string{"public.outbox"}, Outbox: &Outbox{}},
 		{Tables: []string{"public.*"}, Changes: &Changes{}},
+		{Tables: []string{"debezium.*"}, Changes: &Changes{Envelope: envelopeDebezium}},
 	}})
 }
 
@@ -65,7 +68,7 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 }
 
 func BenchmarkMap(b *testing.B) {
-	for _, name := range []string{"record", "update", "outbox"} {
+	for _, name := range []string{"record", "update", "outbox", "debezium"} {
 		b.Run(name, func(b *testing.B) {
 			m, c := hotMapper(b), hotPaths()[name]
 			buf := make([]byte, 0, 4096)

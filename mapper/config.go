@@ -62,7 +62,8 @@ type Outbox struct {
 	Payload string `yaml:"payload"`
 	// PayloadFormat says what the payload is: json (the default; what is not JSON is a
 	// dead letter), text (a JSON string), or bytes (a JSON string in base64, with the
-	// header content-encoding: base64).
+	// header content-encoding: base64). In Kafka, whose values are bytes, text and bytes
+	// are as they are.
 	PayloadFormat string `yaml:"payload_format"`
 	// Timestamp is a column of type timestamp (taken as UTC) or timestamptz whose value
 	// is the event's time. Defaults to none: the commit's time.
@@ -90,7 +91,8 @@ type Outbox struct {
 	TombstoneOnNullPayload bool `yaml:"tombstone_on_null_payload"`
 	// Prune is not available in this version.
 	Prune string `yaml:"prune"`
-	// Format is plain (the default). cloudevents is not available in this version.
+	// Format is plain (the default), or cloudevents: the attributes of CloudEvents 1.0 are
+	// headers with the prefix ce_, as its Kafka protocol binding has them in binary mode.
 	Format string `yaml:"format"`
 }
 
@@ -167,7 +169,10 @@ const (
 	wordNever  = "never"
 	wordBridge = "bridge"
 	wordPlain  = "plain"
-	maskHash   = "hash"
+
+	formatCloudEvents = "cloudevents"
+
+	maskHash = "hash"
 )
 
 // WithDefaults returns a copy in which every key left out has its default.

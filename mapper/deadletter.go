@@ -14,6 +14,7 @@ const (
 	ReasonPayloadNotJSON     = "payload_not_json"         // payload_format json, and it is not
 	ReasonPayloadNotText     = "payload_not_text"         // payload_format text, and the bytes are not UTF-8
 	ReasonStreamNull         = "stream_null"              // a column of the stream's name is NULL, or the name is empty
+	ReasonTypeMissing        = "type_missing"             // format cloudevents, and the event has no type
 	ReasonHeadersInvalid     = "headers_invalid"          // the headers are no JSON object of strings
 	ReasonTimestampInvalid   = "timestamp_invalid"        // the time column is infinity, BC, or no timestamp
 	ReasonAvailableAtInvalid = "available_at_invalid"     // likewise

@@ -102,14 +102,14 @@ func (p *recordPayload) appendDebezium(dst []byte) []byte {
 	dst = append(dst, p.m.debeziumDatabase...)
 	dst = p.appendSequence(dst)
 	dst = strconv.AppendInt(append(dst, `,"ts_us":`...), at, 10)
-	dst = append(strconv.AppendInt(append(dst, `,"ts_ns":`...), at, 10), "000"...)
+	dst = strconv.AppendInt(append(dst, `,"ts_ns":`...), at*1000, 10)
 	dst = append(dst, p.plan.debezium.source...)
 	dst = p.appendPosition(dst)
 	dst = append(dst, `,"transaction":null,"op":"`...)
 	dst = append(dst, debeziumOps[p.op]...)
 	dst = strconv.AppendInt(append(dst, `","ts_ms":`...), floorDiv(at, 1000), 10)
 	dst = strconv.AppendInt(append(dst, `,"ts_us":`...), at, 10)
-	return append(strconv.AppendInt(append(dst, `,"ts_ns":`...), at, 10), "000}"...)
+	return append(strconv.AppendInt(append(dst, `,"ts_ns":`...), at*1000, 10), '}')
 }
 
 // debeziumTime is the commit's time in microseconds since 1970, 0 for a row that was

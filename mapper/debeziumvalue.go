@@ -54,30 +54,44 @@ func appendDecimal(dst, text []byte) []byte {
 }
 
 // appendMoney appends an amount without currency and separators. Which sign is the
-// decimal point depends on the database's lc_monetary: the last one that two digits
-// follow at the end.
+// decimal point depends on the database's lc_monetary.
 func appendMoney(dst, text []byte, quoted bool) (out []byte, ok bool) {
-	digits := bytes.TrimRight(text, ") ")
-	point := len(digits) - 3
+	point := decimalPoint(text)
 	if quoted {
 		dst = append(dst, '"')
 	}
+	start := len(dst)
 	if bytes.ContainsAny(text, "-(") {
 		dst = append(dst, '-')
 	}
-	start := len(dst)
 	for i, c := range text {
 		switch {
 		case c >= '0' && c <= '9':
 			dst = append(dst, c)
-		case i == point && (c == '.' || c == ','):
+		case i == point:
 			dst = append(dst, '.')
 		}
 	}
+	ok = isNumber(dst[start:])
 	if quoted {
 		dst = append(dst, '"')
 	}
-	return dst, len(dst) > start
+	return dst, ok
+}
+
+// decimalPoint returns the index of the last point or comma if it stands behind a digit
+// and two digits follow, else -1: then it parts thousands, or is the currency's.
+func decimalPoint(text []byte) int {
+	at, digits := bytes.LastIndexAny(text, ".,"), 0
+	for _, c := range text[at+1:] {
+		if c >= '0' && c <= '9' {
+			digits++
+		}
+	}
+	if digits != 2 || at < 1 || text[at-1] < '0' || text[at-1] > '9' {
+		return -1
+	}
+	return at
 }
 
 // appendPoint appends a point as an object with its coordinates and their well-known
@@ -92,7 +106,8 @@ func appendPoint(dst, text []byte) (out []byte, ok bool) {
 		return dst, false
 	}
 	const littleEndian, kindPoint = 1, 1
-	wkb := binary.LittleEndian.AppendUint32([]byte{littleEndian}, kindPoint)
+	var buf [1 + 4 + 2*8]byte
+	wkb := binary.LittleEndian.AppendUint32(append(buf[:0], littleEndian), kindPoint)
 	wkb = binary.LittleEndian.AppendUint64(wkb, math.Float64bits(fx))
 	wkb = binary.LittleEndian.AppendUint64(wkb, math.Float64bits(fy))
 	dst = append(append(dst, `{"x":`...), x...)

@@ -87,7 +87,10 @@ func (m *Mapper) fillEvent(it *Item, p *eventPlan, row []decoder.Value) *refusal
 	if bad := eventTimes(it, p, row); bad != nil {
 		return bad
 	}
-	return m.headers(it, p, row)
+	if bad := m.headers(it, p, row); bad != nil || p.cloud == nil {
+		return bad
+	}
+	return m.cloudHeaders(it, p)
 }
 
 // text returns a column's value, nil for NULL and for a column that is not there;

@@ -24,6 +24,9 @@ type eventPlan struct {
 	stream     []streamPart
 	streamElse string // where a column of the stream's name is NULL; empty: that is a dead letter
 
+	cloud       []byte // the attribute source; nil: no CloudEvents
+	contentType []byte // of their data
+
 	form         payloadForm
 	headersTrust bool // the headers column is JSON by its type
 	headerExtras []extraColumn
@@ -154,7 +157,13 @@ func (b *planBuilder) outbox(m *Mapper, rt *route) {
 		b.extra(m, e, fmt.Sprintf("%s.outbox.extra[%d]", at, i))
 	}
 	b.chooseForm(o.PayloadFormat)
-	if o.PayloadFormat == formatBytes {
+	if o.Format == formatCloudEvents {
+		b.cloud, b.contentType = cloudSource(m.env.Bridge, b.rel), []byte(contentTypes[o.PayloadFormat])
+		if len(b.envelope) > 0 {
+			b.contentType = []byte(contentTypes[formatJSON])
+		}
+	}
+	if o.PayloadFormat == formatBytes && !(m.env.Raw && len(b.envelope) == 0) {
 		b.headerExtras = append(b.headerExtras, extraColumn{column: -1, name: []byte(contentEncoding), label: label(contentEncoding), value: []byte("base64")})
 	}
 }

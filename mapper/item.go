@@ -61,7 +61,8 @@ type Item struct {
 
 // Payload writes an item's value straight into the destination's own format.
 type Payload interface {
-	// AppendJSON appends the value as JSON text. It cannot fail: what could is found
+	// AppendJSON appends the value as JSON text, or with Env.Raw an event's payload of text
+	// or bytes as it is. It cannot fail: what could is found
 	// when the item is made. JSON from json columns comes as it is and may hold line
 	// breaks. It may be called more than once, by the goroutine that calls the mapper.
 	AppendJSON(dst []byte) []byte

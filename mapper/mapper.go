@@ -13,7 +13,10 @@ import (
 type Env struct {
 	Bridge   string // the bridge's name; begins the ids of records. Required
 	Database string // the source's database, as records name it
-	Version  string // of this program, as records of Debezium's envelope name it
+	// Raw: the destination's values are bytes, so that payloads of the formats text and
+	// bytes are written as they are, without quotes and base64.
+	Raw     bool
+	Version string // of this program, as records of Debezium's envelope name it
 	// Types are those of the source's catalog. nil: built-in types alone are known.
 	Types catalog.Types
 	// Tables are those of the source's catalog: a partition is also matched by its

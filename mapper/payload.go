@@ -18,6 +18,9 @@ type eventPayload struct {
 
 // AppendJSON appends the payload, in its envelope when the route has one.
 func (p *eventPayload) AppendJSON(dst []byte) []byte {
+	if len(p.plan.envelope) == 0 && p.m.env.Raw {
+		return p.appendRaw(dst)
+	}
 	if len(p.plan.envelope) == 0 {
 		return p.appendData(dst)
 	}
@@ -33,6 +36,15 @@ func (p *eventPayload) AppendJSON(dst []byte) []byte {
 		dst = p.m.enc.value(dst, x.codec, value)
 	}
 	return append(dst, '}')
+}
+
+// appendRaw appends the payload for destinations whose values are bytes.
+func (p *eventPayload) appendRaw(dst []byte) []byte {
+	if p.form == payloadByteaBytes {
+		dst, _ = appendBytea(dst, p.data) // checked when the item was made
+		return dst
+	}
+	return append(dst, p.data...)
 }
 
 func (p *eventPayload) appendData(dst []byte) []byte {

@@ -110,7 +110,7 @@ func TestValuesSurviveTheWayThroughJSON(t *testing.T) {
 		for _, typ := range serverTypes {
 			values := append(textsOf(t, conn, typ.name, typ.edges), randomTexts(t, conn, typ.name, typ.random)...)
 			col := &decoder.Column{TypeOID: oidOf(t, conn, typ.name)}
-			for _, nf := range []numberFormat{defaultNumbers(), {formNumericText, formText}} {
+			for _, nf := range []numberFormat{defaultNumbers(), {numeric: formNumericText, int8: formText}} {
 				checkRoundTrip(t, conn, typ.name, cs.column(col, nf), values)
 			}
 			require.False(t, cs.stale, "type %s is not known", typ.name)

@@ -119,7 +119,7 @@ func (v *validation) stream(at string, r *Route) {
 func (v *validation) outbox(at string, o *Outbox) {
 	v.choice(at+".payload_format", o.PayloadFormat, []string{formatJSON, formatText, formatBytes})
 	v.choice(at+".on_update", o.OnUpdate, []string{wordSkip, wordHalt})
-	v.choice(at+".format", o.Format, []string{wordPlain}, "cloudevents")
+	v.choice(at+".format", o.Format, []string{wordPlain, formatCloudEvents})
 	if o.Prune != "" {
 		v.unavailable(at+".prune", "pruning of relayed rows")
 	}

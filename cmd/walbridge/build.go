@@ -50,7 +50,7 @@ func workTableConfig(l configs.Loaded) (worktable.Config, error) {
 func kafkaConfig(l configs.Loaded, tables []catalog.Table) kafka.Config {
 	cfg := *l.Config.Sink.Kafka
 	cfg.Streams = mapper.Config{Routes: l.Config.Routes}.FixedStreams(l.Config.Name)
-	if m, err := newMapper(l, "")(nil, tables); err == nil { // an error is the preflight's to report
+	if m, err := newMapper(l, mapped{})(nil, tables); err == nil { // an error is the preflight's to report
 		cfg.Streams = append(cfg.Streams, m.TableStreams(tables)...)
 		slices.Sort(cfg.Streams)
 		cfg.Streams = slices.Compact(cfg.Streams)
@@ -92,11 +92,15 @@ func look(ctx context.Context, src *replication.Source) (*replication.Server, ca
 	return srv, types, tables, err
 }
 
+// mapped says for whom a mapper is: the database's name and the program's version stand in
+// the records it makes.
+type mapped struct{ database, version string }
+
 // newMapper makes the mapper of one session.
-func newMapper(l configs.Loaded, database string) func(catalog.Types, []catalog.Table) (*mapper.Mapper, error) {
+func newMapper(l configs.Loaded, of mapped) func(catalog.Types, []catalog.Table) (*mapper.Mapper, error) {
 	return func(types catalog.Types, tables []catalog.Table) (*mapper.Mapper, error) {
 		return mapper.New(mapper.Config{Routes: l.Config.Routes}, mapper.Env{
-			Bridge: l.Config.Name, Database: database, Types: types, Tables: tables,
+			Bridge: l.Config.Name, Database: of.database, Version: of.version, Raw: l.Config.Sink.Kafka != nil, Types: types, Tables: tables,
 		})
 	}
 }
@@ -144,7 +148,7 @@ func (a *app) bridge(l configs.Loaded, log hclog.Logger, o runOptions) (*bridge,
 	p, err := pipeline.New(cfg, pipeline.Stages{
 		Source: src, Sink: out, SinkStatus: named, Log: log.Named("pipeline"), Metrics: registry, Version: a.version,
 		Mapper: func(srv *replication.Server, types catalog.Types, tables []catalog.Table) (*mapper.Mapper, error) {
-			return newMapper(l, srv.Database)(types, tables)
+			return newMapper(l, mapped{srv.Database, a.version})(types, tables)
 		},
 		Check: func(srv *replication.Server, tables []catalog.Table) []fault.Problem {
 			return preflight(l, src, srv, tables)

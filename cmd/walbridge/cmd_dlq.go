@@ -289,7 +289,7 @@ func (a *app) remap(ctx context.Context, l configs.Loaded) (worktable.Remap, err
 	if err != nil {
 		return nil, err
 	}
-	m, err := newMapper(l, srv.Database)(types, tables)
+	m, err := newMapper(l, mapped{srv.Database, a.version})(types, tables)
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func (a *app) explain(ctx context.Context, names []string, rowText string) error
 	if err != nil {
 		return err
 	}
-	m, err := newMapper(loaded, "")(types, tables)
+	m, err := newMapper(loaded, mapped{version: a.version})(types, tables)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 
 // routed returns the tables that a route takes, without the bridge's own.
 func routed(l configs.Loaded, tables []catalog.Table) ([]catalog.Table, error) {
-	m, err := newMapper(l, "")(nil, tables)
+	m, err := newMapper(l, mapped{})(nil, tables)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func once(all []fault.Problem) []fault.Problem {
 // unmatchedRoutes finds routes that take no table: nothing would ever come of them,
 // without a word.
 func unmatchedRoutes(l configs.Loaded, tables []catalog.Table) []fault.Problem {
-	m, err := newMapper(l, "")(nil, tables)
+	m, err := newMapper(l, mapped{})(nil, tables)
 	if err != nil {
 		return nil // reported by the caller
 	}
