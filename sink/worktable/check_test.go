@@ -75,7 +75,11 @@ func TestLeastRights(t *testing.T) {
 		letters, err := store.List(ctxOf(t), Filter{})
 		require.NoError(t, err)
 		require.Len(t, letters, 2)
-		db.Exec(t, "ALTER TABLE walbridge.log DROP CONSTRAINT no_bad")
+		conn := db.Conn(t)
+		pgtest.Eventually(t, within, func() bool { // the upkeep may be making a partition: one of the two is the victim of a deadlock
+			_, err := conn.Exec(ctxOf(t), "ALTER TABLE walbridge.log DROP CONSTRAINT no_bad")
+			return err == nil
+		}, "the constraint is gone")
 		for _, l := range letters {
 			_, err = store.Replay(ctxOf(t), l.ID, func([]byte) ([]mapper.Item, error) { return []mapper.Item{event(0x2000, 0, "k")}, nil }, Operator{}, false)
 			require.NoError(t, err)
