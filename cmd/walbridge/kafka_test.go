@@ -22,6 +22,7 @@ func TestKafka(t *testing.T) {
 	t.Run("from setup to teardown", func(t *testing.T) { kafkaJourney(t, b) })
 	t.Run("missing topic", func(t *testing.T) { kafkaWithoutTopic(t, b) })
 	t.Run("rights", func(t *testing.T) { kafkaRights(t, b) })
+	t.Run("event router", func(t *testing.T) { kafkaEventRouter(t, b) })
 	t.Run("nobody there", func(t *testing.T) { kafkaNobody(t) })
 }
 
@@ -57,10 +58,7 @@ func kafkaJourney(t *testing.T, b *kafkatest.Broker) {
 	require.Contains(t, bridge.errs.String(), "isolation.level=read_committed")
 	s.db.Exec(t, `INSERT INTO public.orders VALUES (9182, 'paid'); INSERT INTO public.outbox (aggregatetype, aggregateid, type, payload)
 		VALUES ('order', '9182', 'OrderPaid', 'no JSON'), ('order', '9183', 'OrderPaid', 'none either')`)
-	at := s.db.One(t, "SELECT pg_current_wal_insert_lsn()::text")
-	pgtest.Eventually(t, within, func() bool {
-		return s.db.One(t, "SELECT confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $1", "walbridge_"+name, at) == "t"
-	}, "it is delivered")
+	s.confirmed(t)
 	require.Contains(t, s.do(t, exitOK, "status").stdout, "kafka "+b.Addr())
 	s.do(t, exitOK, "doctor")
 	require.Equal(t, exitOK, bridge.stopped(t), bridge.errs.String())
@@ -74,6 +72,15 @@ func kafkaJourney(t *testing.T, b *kafkatest.Broker) {
 	nothingLeft(t, s.db, "walbridge_")
 	r = s.do(t, exitHalted, "run", "--exit-on-halt")
 	require.Contains(t, r.stderr, "halted (slot-missing)")
+}
+
+// confirmed waits until all that is committed is delivered.
+func (s *site) confirmed(t *testing.T) {
+	t.Helper()
+	at := s.db.One(t, "SELECT pg_current_wal_insert_lsn()::text")
+	pgtest.Eventually(t, within, func() bool {
+		return s.db.One(t, "SELECT confirmed_flush_lsn >= $2::text::pg_lsn FROM pg_replication_slots WHERE slot_name = $1", "walbridge_"+s.name(), at) == "t"
+	}, "it is delivered")
 }
 
 // kafkaLetters looks at the dead letter of a payload that is no JSON, and replays it by
