@@ -47,15 +47,28 @@ func (b *Broker) MakeTopic(t testing.TB, name string, partitions int, configs ..
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	client := b.Client(t)
-	r, err := client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{topic}})
-	if err == nil {
-		err = r.Errors[name]
-	}
-	if err != nil {
-		t.Fatalf("make the topic %s: %v", name, err)
-	}
+	insist(t, "make the topic "+name, func() error {
+		r, err := client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{topic}})
+		if err == nil {
+			err = r.Errors[name]
+		}
+		if errors.Is(err, kafka.TopicAlreadyExists) {
+			err = nil // by a try whose answer was lost
+		}
+		return err
+	})
 	// The broker is not yet the leader that it announced (NOT_LEADER for some ms).
 	pgtest.Eventually(t, callTimeout, func() bool { return ready(ctx, client, name, partitions) == nil }, "leaders of %s", name)
+}
+
+// insist asks again while the client does not know the broker, as on a busy machine.
+func insist(t testing.TB, what string, ask func() error) {
+	t.Helper()
+	var err error
+	pgtest.Eventually(t, callTimeout, func() bool { err = ask(); return !errors.Is(err, kafka.BrokerNotAvailable) }, "%s", what)
+	if err != nil {
+		t.Fatal(fmt.Errorf("%s: %w", what, err))
+	}
 }
 
 func ready(ctx context.Context, client *kafka.Client, topic string, partitions int) error {
@@ -90,13 +103,14 @@ func (b *Broker) ScramUser(t testing.TB, mechanism, user, password string) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	r, err := b.Client(t).AlterUserScramCredentials(ctx, &kafka.AlterUserScramCredentialsRequest{
-		Upsertions: []kafka.UserScramCredentialsUpsertion{{Name: user, Mechanism: kind, Iterations: iterations, Salt: salt, SaltedPassword: salted}},
+	client := b.Client(t)
+	insist(t, "make the user "+user, func() error {
+		r, err := client.AlterUserScramCredentials(ctx, &kafka.AlterUserScramCredentialsRequest{
+			Upsertions: []kafka.UserScramCredentialsUpsertion{{Name: user, Mechanism: kind, Iterations: iterations, Salt: salt, SaltedPassword: salted}},
+		})
+		if err == nil && len(r.Results) == 1 {
+			err = r.Results[0].Error
+		}
+		return err
 	})
-	if err == nil && len(r.Results) == 1 {
-		err = r.Results[0].Error
-	}
-	if err != nil {
-		t.Fatal(fmt.Errorf("make the user %s: %w", user, err))
-	}
 }
