@@ -5,6 +5,5 @@ package configs
 var laterKeys = map[string]struct{}{
 	"source.coverage_interval": {},
 	"source.on_new_table":      {},
-	"routes[].messages":        {},
 	"routes[].outbox.prune":    {},
 }

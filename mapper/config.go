@@ -19,12 +19,14 @@ type Route struct {
 	// * for any number of characters and ? for one, in either half. Names are compared
 	// as PostgreSQL stores them: case matters, nothing is quoted. A partition is
 	// matched by its own name or by that of the topmost partitioned table above it.
-	// Required.
+	// Required, but for a route with Messages.
 	Tables []string `yaml:"tables"`
 	// Exclude are patterns that keep a table out of this route though Tables matches;
 	// a later route may still take it. Defaults to none.
 	Exclude []string `yaml:"exclude"`
-	// Messages are prefixes of logical messages. Not available in this version.
+	// Messages are prefixes of logical messages that are outbox rows without a table:
+	// pg_logical_emit_message(true, prefix, json), where the members of the JSON object
+	// have the names of the columns. Only with Outbox. Defaults to none.
 	Messages []string `yaml:"messages"`
 	// Outbox makes each inserted row a domain event.
 	Outbox *Outbox `yaml:"outbox"`

@@ -33,11 +33,12 @@ type Env struct {
 // Mapper maps changes to items. It is for one goroutine, that which encodes the
 // items as well; Match, MatchTable, Counts and Explain may be called by others.
 type Mapper struct {
-	cfg    Config
-	env    Env
-	routes []route
-	roots  map[string]string   // schema.table of a partition: that of its root
-	keys   map[string][]string // schema.table: the columns that key it where the stream does not say
+	cfg      Config
+	env      Env
+	routes   []route
+	roots    map[string]string       // schema.table of a partition: that of its root
+	keys     map[string][]string     // schema.table: the columns that key it where the stream does not say
+	messages map[string]*messagePlan // by prefix
 	// notNull are the columns that are NOT NULL, as schema.table.column.
 	notNull map[string]bool
 	codecs  codecs
@@ -65,7 +66,7 @@ type Counts struct {
 	SkippedUpdates   uint64 // updates of outbox rows
 	IgnoredDeletes   uint64 // deletes of outbox rows
 	IgnoredTruncates uint64 // of outboxes, and by truncate: ignore
-	Unrouted         uint64 // of tables that no route matches, and logical messages
+	Unrouted         uint64 // of tables and logical messages that no route takes
 }
 
 type counts struct {
@@ -90,6 +91,7 @@ func New(cfg Config, env Env) (*Mapper, error) {
 	}
 	m.setTables(env)
 	m.codecs.set(env.Types)
+	m.planMessages()
 	m.debeziumHead = appendString([]byte(`"version":`), []byte(env.Version))
 	m.debeziumHead = appendString(append(m.debeziumHead, `,"connector":"postgresql","name":`...), []byte(env.Bridge))
 	m.debeziumDatabase = appendString([]byte(`","db":`), []byte(env.Database))
@@ -152,8 +154,7 @@ func (m *Mapper) Counts() Counts {
 func (m *Mapper) Map(c *decoder.Change) ([]Item, error) {
 	m.reset()
 	if c.Relation == nil {
-		m.counts.unrouted.Add(1)
-		return nil, nil
+		return m.mapMessage(c)
 	}
 	r := m.relation(c.Relation)
 	switch {

@@ -73,8 +73,13 @@ func (v *validation) kinds(at string, r *Route) {
 	if kinds != 1 {
 		v.add(at, fmt.Sprintf("has %d of the keys outbox, inbox and changes, needs exactly one", kinds), "say what the rows are, for example changes: {}")
 	}
-	if len(r.Messages) > 0 {
-		v.unavailable(at+".messages", "a route of logical messages")
+	if len(r.Messages) > 0 && r.Outbox == nil {
+		v.add(at+".messages", "messages are events of an outbox", "outbox: {}")
+	}
+	for i, prefix := range r.Messages {
+		if prefix == "" || slices.Contains(r.Messages[:i], prefix) {
+			v.add(fmt.Sprintf("%s.messages[%d]", at, i), fmt.Sprintf("%q is empty, or named twice", prefix), "name the prefixes that applications give to pg_logical_emit_message")
+		}
 	}
 }
 

@@ -37,6 +37,8 @@ type chain struct {
 	idle func()
 	// awaited: somebody waits at the destination for a position.
 	awaited *atomic.Bool
+	// outside is told of a message outside transactions that has a route's prefix.
+	outside func(prefix string)
 	// retained is how much WAL the server keeps for the slot; 0: unknown.
 	retained func() int64
 	now      func() time.Time
@@ -171,8 +173,11 @@ func (c *chain) changes(ctx context.Context) error {
 
 func (c *chain) change(ctx context.Context, ch *decoder.Change) error {
 	c.tally.change(ch)
-	if ch.Tx == nil {
-		return nil // a message outside transactions: no route takes those
+	if ch.Tx == nil { // a message outside transactions: no route takes those
+		if c.mapper.TakesMessages(ch.Prefix) {
+			c.outside(ch.Prefix)
+		}
+		return nil
 	}
 	if err := c.learnTypes(ctx, ch.Relation); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -67,6 +68,7 @@ func (p *Pipeline) newSession(work context.Context, srv *replication.Server, m *
 		confirmed: p.pos.Confirmed,
 		retained:  p.retained,
 		awaited:   &p.awaited,
+		outside:   p.warnOfMessages(),
 		idle:      func() { p.lag.reached(s.reached(), time.Now()) },
 		now:       time.Now,
 		widen:     xidWidener{last: srv.NextXid},
@@ -92,6 +94,16 @@ func (p *Pipeline) newSession(work context.Context, srv *replication.Server, m *
 		},
 	}
 	return s
+}
+
+// warnOfMessages returns what says, once in a session, that messages are skipped.
+func (p *Pipeline) warnOfMessages() func(prefix string) {
+	var once sync.Once
+	return func(prefix string) {
+		once.Do(func() {
+			p.log.Warn("a logical message was emitted outside of its transaction, and is skipped; emit it with transactional true", "prefix", prefix)
+		})
+	}
 }
 
 // run starts the session's goroutines and reads in this one. The first failure, or

@@ -85,7 +85,7 @@ func unmatchedRoutes(l configs.Loaded, tables []catalog.Table) []fault.Problem {
 	}
 	var all []fault.Problem
 	for i, n := range taken {
-		if n == 0 {
+		if n == 0 && len(l.Config.Routes[i].Tables) > 0 {
 			all = append(all, noTable(i, l.Config.Routes[i], tables))
 		}
 	}
