@@ -155,8 +155,8 @@ func (a *app) bridge(l configs.Loaded, log hclog.Logger, o runOptions) (*bridge,
 		},
 	})
 	b := &bridge{pipeline: p, metrics: registry}
-	if err == nil && l.Config.Sink.Worktable != nil {
-		err = a.watch(l, log, b)
+	if table, ok := out.(*worktable.Sink); ok && err == nil {
+		err = a.watch(l, log, b, table)
 	}
 	if lines, ok := out.(*stdout.Sink); ok {
 		b.closed = lines.OutputClosed()
@@ -166,7 +166,7 @@ func (a *app) bridge(l configs.Loaded, log hclog.Logger, o runOptions) (*bridge,
 
 // watch adds what looks at the readers of the work table. The standby of a bridge
 // does not look: the owner's metrics have the same names.
-func (a *app) watch(l configs.Loaded, log hclog.Logger, b *bridge) error {
+func (a *app) watch(l configs.Loaded, log hclog.Logger, b *bridge, table *worktable.Sink) error {
 	cfg, err := workTableConfig(l)
 	if err != nil {
 		return err
@@ -175,6 +175,7 @@ func (a *app) watch(l configs.Loaded, log hclog.Logger, b *bridge) error {
 		Connect: func(ctx context.Context) (*pgx.Conn, error) {
 			return worktable.Connect(ctx, cfg, l.Config.Name+" consumers")
 		},
+		Any:    table.HasReaders,
 		Schema: cfg.Schema, Bridge: l.Config.Name, Log: log.Named("consumers"),
 		Active: func() bool {
 			switch b.pipeline.Status().State {

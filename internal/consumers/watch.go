@@ -16,24 +16,25 @@ import (
 // WatchConfig is what a Watcher needs.
 type WatchConfig struct {
 	Connect func(context.Context) (*pgx.Conn, error)
-	Schema  string
-	Bridge  string      // the label of the metrics
-	Active  func() bool // false: nothing is read, and nothing known
-	Log     hclog.Logger
+	// Any says whether there is anything to look at. While there is not, no session is
+	// kept.
+	Any    func(context.Context) (bool, error)
+	Schema string
+	Bridge string      // the label of the metrics
+	Active func() bool // false: nothing is read, and nothing known
+	Log    hclog.Logger
 }
 
 const (
 	watchEvery  = 5 * time.Second
-	watchBudget = time.Second      // of one look; a statement may take half of it more
-	watchWithin = 4 * time.Second  // after which a look is given up, with its session
-	watchRetry  = time.Minute      // after an error
-	nobodyEvery = 20 * time.Second // between looks while nobody reads; no session stays open
+	watchBudget = time.Second     // of one look; a statement may take half of it more
+	watchWithin = 4 * time.Second // after which a look is given up, with its session
+	watchRetry  = time.Minute     // after an error
 	staleAfter  = 30 * time.Second
 )
 
-// Watcher keeps looking at the consumers of a work table, over a session of its own
-// that does nothing else, so that it is in nobody's way. While there are none, it
-// connects for each look. What it does not know is
+// Watcher keeps looking at the consumers of a work table. While there are any it has a
+// session of its own that does nothing else, so that it is in nobody's way. What it does not know is
 // absent: after an error, of missing rights too, until a look succeeds.
 type Watcher struct {
 	cfg    WatchConfig
@@ -74,7 +75,7 @@ func (w *Watcher) Run(ctx context.Context) {
 			next.Reset(watchEvery)
 			continue
 		}
-		err := w.session(ctx)
+		err := w.round(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -83,7 +84,7 @@ func (w *Watcher) Run(ctx context.Context) {
 			next.Reset(watchRetry)
 			continue
 		}
-		next.Reset(nobodyEvery)
+		next.Reset(watchEvery)
 	}
 }
 
@@ -102,8 +103,23 @@ func (w *Watcher) tell(err error) {
 	w.cfg.Log.Info("subscriptions cannot be looked at; trying again, and they stay absent until then", "error", err)
 }
 
-// session looks again and again over one connection, until it fails, nobody is there,
-// or the bridge is no longer the one that is active.
+// round looks whether there is anybody, and while there is, at them.
+func (w *Watcher) round(ctx context.Context) error {
+	any, err := w.cfg.Any(ctx)
+	if err != nil {
+		return err
+	}
+	if any {
+		return w.session(ctx)
+	}
+	now := time.Now()
+	w.latest.Store(&seen{status.Consumers{At: now}, now})
+	w.said = false
+	return nil
+}
+
+// session looks again and again over one connection, until it fails, nobody is there
+// any more, or the bridge is no longer the one that is active.
 func (w *Watcher) session(ctx context.Context) error {
 	conn, err := w.connect(ctx)
 	if err != nil {
@@ -117,7 +133,8 @@ func (w *Watcher) session(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for w.cfg.Active() {
-		if somebody, err := w.look(ctx, board); err != nil || !somebody {
+		any, err := w.look(ctx, board)
+		if err != nil || !any {
 			return err
 		}
 		select {
@@ -145,7 +162,8 @@ func (w *Watcher) connect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-func (w *Watcher) look(ctx context.Context, board *Board) (somebody bool, err error) {
+// look reports whether there was anybody.
+func (w *Watcher) look(ctx context.Context, board *Board) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, watchWithin)
 	defer cancel()
 	all, err := board.All(ctx, watchBudget)

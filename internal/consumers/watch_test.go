@@ -66,13 +66,22 @@ func (l *logged) String() string {
 	return l.text.String()
 }
 
-// watching runs a watcher that connects with a DSN, until the test ends.
+// watching runs a watcher that connects with a DSN, until the test ends. The bridge's
+// own session sees somebody to look at.
 func watching(t *testing.T, dsn string, active *atomic.Bool) (*Watcher, *logged) {
+	t.Helper()
+	var somebody atomic.Bool
+	somebody.Store(true)
+	return watchingIf(t, dsn, active, &somebody)
+}
+
+func watchingIf(t *testing.T, dsn string, active, somebody *atomic.Bool) (*Watcher, *logged) {
 	t.Helper()
 	var out logged
 	active.Store(true)
 	w := NewWatcher(WatchConfig{
 		Connect: func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, dsn) },
+		Any:     func(context.Context) (bool, error) { return somebody.Load(), nil },
 		Schema:  "walbridge", Bridge: "shop", Active: active.Load, Log: hclog.New(&hclog.LoggerOptions{Output: &out}),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -112,19 +121,31 @@ func TestWatches(t *testing.T) {
 	require.Empty(t, out.String())
 }
 
+// known is how many subscriptions a watcher knows of; -1: it does not know.
+func known(w *Watcher) int {
+	if c := w.Latest(); c != nil {
+		return len(c.Subscriptions)
+	}
+	return -1
+}
+
 // While nobody reads, no session stays open; who comes is seen.
 func TestWhileNobodyReadsNoSessionStays(t *testing.T) {
 	t.Parallel()
 	db := newTable(t)
-	dsn := db.DSN() + "&application_name=watcher"
-	var active atomic.Bool
-	w, _ := watching(t, dsn, &active)
+	var active, somebody atomic.Bool
+	w, _ := watchingIf(t, db.DSN()+"&application_name=watcher", &active, &somebody)
 	pgtest.Eventually(t, within, func() bool { return w.Latest() != nil }, "it has looked")
-	pgtest.Eventually(t, within, func() bool {
-		return db.One(t, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'watcher'") == "0"
-	}, "its session has ended")
+	sessions := func() bool {
+		return db.One(t, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'watcher' AND datname = current_database()") == "1"
+	}
+	require.False(t, sessions())
 	db.Exec(t, "SELECT walbridge.subscribe('search', '{orders}')")
-	pgtest.Eventually(t, nobodyEvery+within, func() bool { return w.Latest() != nil && len(w.Latest().Subscriptions) == 1 }, "it sees who has come")
+	somebody.Store(true)
+	pgtest.Eventually(t, within, func() bool { return known(w) == 1 && sessions() }, "it sees who has come")
+	db.Exec(t, "SELECT walbridge.drop_subscription('search')")
+	somebody.Store(false)
+	pgtest.Eventually(t, within, func() bool { return known(w) == 0 && !sessions() }, "its session has ended")
 }
 
 // A role without the rights is no error of the bridge: what it may not see is absent,

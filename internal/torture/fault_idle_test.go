@@ -55,38 +55,6 @@ func TestIdleDatabaseWithBusySibling(t *testing.T) {
 	require.Less(t, perMinute, 10.0, "positions written per minute")
 }
 
-// Somebody waits for a position that no item of the bridge reaches: it is stored then,
-// and not only with the next idle mark, minutes later.
-func TestWaitForInAQuietDatabase(t *testing.T) {
-	t.Parallel()
-	r := sharedRig(t)
-	r.setup(t)
-	r.start(t)
-	r.sink.Exec(t, "SELECT walbridge.subscribe('reader', '{readings}', 'end')")
-	r.drain(t)
-	for range 3 {
-		r.source.Exec(t, "CREATE TABLE IF NOT EXISTS unrelated (n int)")
-		r.source.Exec(t, "INSERT INTO unrelated VALUES (1)")
-		at := r.source.One(t, "SELECT pg_current_wal_insert_lsn()::text")
-		require.Equal(t, "t", r.sink.One(t, "SELECT walbridge.wait_for('reader', $1, $2::text::pg_lsn, '2 min')", r.name, at))
-	}
-	require.Less(t, r.watch(t), 3, "positions written when nobody waits any more")
-}
-
-// An idle bridge that nobody reads from holds two sessions on each side: stream and
-// sentinel, writer and lock.
-func TestSessionsOfAnIdleBridge(t *testing.T) {
-	t.Parallel()
-	r := sharedRig(t)
-	r.setup(t)
-	r.start(t)
-	r.drain(t)
-	sessions := func(db *pgtest.DB) string {
-		return db.One(t, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'walbridge%'")
-	}
-	pgtest.Eventually(t, startWithin(), func() bool { return sessions(r.source) == "2" && sessions(r.sink) == "2" }, "two sessions on each side")
-}
-
 // With the sink in the source's database, what the bridge writes gives it nothing
 // to do: not on 14 either, which streams Begin and Commit of every transaction of the
 // database, the bridge's own among them.
@@ -103,4 +71,28 @@ func TestSinkInTheSourceDatabaseFeedsNothing(t *testing.T) {
 		require.LessOrEqual(t, r.watch(t), 2, "positions written after one row")
 		require.EqualValues(t, 3, r.prove(t).Items)
 	})
+}
+
+// An idle bridge keeps four connections: the replication session and the one that
+// samples the source; the writer's and the one with the lock.
+func TestIdleBridgeHasFourSessions(t *testing.T) {
+	t.Parallel()
+	r := sharedRig(t)
+	r.setup(t)
+	b := r.start(t)
+	r.drain(t)
+	sessions := func() string {
+		return r.source.One(t, `SELECT string_agg(datname || ' ' || n, ', ' ORDER BY datname <> $1) FROM (
+			SELECT datname, count(*) AS n FROM pg_stat_activity WHERE datname IN ($1, $2) AND application_name LIKE 'walbridge%' GROUP BY datname) a`, r.source.Name(), r.sink.Name())
+	}
+	want := r.source.Name() + " 2, " + r.sink.Name() + " 2"
+	pgtest.Eventually(t, startWithin(), func() bool { return sessions() == want }, "2 and 2 sessions")
+	pgtest.Eventually(t, startWithin(), func() bool { s, ok := b.status(); return ok && s.Consumers != nil }, "known to be none")
+	r.sink.Exec(t, "SELECT walbridge.subscribe('idle', '{absent}')")
+	pgtest.Eventually(t, startWithin(), func() bool {
+		s, ok := b.status()
+		return ok && s.Consumers != nil && len(s.Consumers.Subscriptions) == 1
+	}, "the subscription is shown")
+	r.sink.Exec(t, "SELECT walbridge.drop_subscription('idle')")
+	pgtest.Eventually(t, startWithin(), func() bool { return sessions() == want }, "2 and 2 sessions again")
 }
