@@ -25,6 +25,9 @@ const (
 	// Channel is the NOTIFY channel that says that log has new rows; the payload is
 	// the schema's name.
 	Channel = "walbridge_log"
+	// MarkChannel is the NOTIFY channel that asks who stores a source's position to
+	// store where it is; the payload is what Mark returns.
+	MarkChannel = "walbridge_mark"
 )
 
 // The first keys of two-key advisory locks. The second is the schema's OID; of
@@ -38,6 +41,10 @@ const (
 	// subscriptions, and taking partitions away.
 	LockSubscriptions int32 = 0x57420004
 	LockInbox         int32 = 0x57420005 // transaction lock: moving rows of inbox to log
+
+	// LockWait is a lock of who waits for a source's position; the second key is
+	// hashtext(what Mark returns).
+	LockWait int32 = 0x57420006
 )
 
 // SQLSTATEs that the schema's functions raise.
@@ -74,6 +81,12 @@ func CheckSchema(name string) error {
 	return nil
 }
 
+// Mark names a source of a schema where somebody waits for its position.
+func Mark(schema, source string) string { return schema + " " + source }
+
+// InboxSource is the source of what workers move from inbox to log.
+const InboxSource = "inbox"
+
 // CheckLanes returns an error unless n is a possible number of lanes.
 func CheckLanes(n int) error {
 	if n < 1 || n > MaxLanes {
@@ -101,6 +114,8 @@ func render(sql []byte, schema string, lanes int) []byte {
 		"{{log_lock}}", strconv.Itoa(int(LockLog)),
 		"{{partition_lock}}", strconv.Itoa(int(LockPartitions)),
 		"{{inbox_lock}}", strconv.Itoa(int(LockInbox)),
+		"{{wait_lock}}", strconv.Itoa(int(LockWait)),
+		"{{mark_channel}}", MarkChannel,
 		"{{subscription_lock}}", strconv.Itoa(int(LockSubscriptions)),
 	).Replace(string(sql)))
 }

@@ -35,14 +35,14 @@ type chain struct {
 	confirmed func() lsn.LSN
 	// idle is told that all that was read is on its way, or needs none.
 	idle func()
-	// awaited: somebody waits at the destination for a position.
-	awaited *atomic.Bool
 	// outside is told of a message outside transactions that has a route's prefix.
 	outside func(prefix string)
 	// retained is how much WAL the server keeps for the slot; 0: unknown.
 	retained func() int64
-	now      func() time.Time
-	widen    xidWidener
+	// asked: somebody waits for the position to move. Cleared with each mark.
+	asked *atomic.Bool
+	now   func() time.Time
+	widen xidWidener
 
 	// at is how far the stream has been read, whole transactions and idle marks:
 	// what everything put into parcels so far reaches.

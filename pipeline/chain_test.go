@@ -93,7 +93,7 @@ func newRig(t require.TestingT, s *script, out sink.Sink, at lsn.Progress, batch
 	r.chain = &chain{
 		cfg: cfg, frames: s, decoder: decoder.New(decoder.Config{From: at.Position, Xid: at.Xid}), mapper: testMapper(t), handoff: h,
 		tally: newTally(m, &totals{}), letters: letters, types: func(context.Context) error { return nil },
-		confirmed: pos.Confirmed, retained: func() int64 { return 0 }, awaited: new(atomic.Bool), idle: func() {}, now: time.Now, at: at, widen: xidWidener{last: 700},
+		confirmed: pos.Confirmed, retained: func() int64 { return 0 }, idle: func() {}, asked: new(atomic.Bool), now: time.Now, at: at, widen: xidWidener{last: 700},
 	}
 	r.writer = &writer{
 		sink: out, source: sink.Source{Name: "shop", OnPoison: letters.refused}, handoff: h, positions: pos, backoff: &noWait{}, durable: at,
@@ -300,15 +300,15 @@ func TestIdleMarks(t *testing.T) {
 		{"much passed, just now", idleBytes, idleEvery - 1, false, idleBytes, false, false},
 		{"much passed", idleBytes, idleEvery, false, 0, false, true},
 		{"the server asks", 8, idleOnRequest, true, 0, false, true},
+		{"a reader waits", 8, idleOnAsk, false, 0, true, true},
+		{"a reader waits, just after another", 8, idleOnAsk - 1, false, 0, true, false},
+		{"a reader waits for nothing", 0, time.Hour, false, 0, true, false},
 		{"the server asks again at once", 8, idleOnRequest - 1, true, 0, false, false},
-		{"somebody waits", 8, 0, false, 0, true, true},
-		{"somebody waits for what is stored", 0, 0, false, 0, true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			now := time.Now()
-			asked := new(atomic.Bool)
-			asked.Store(c.asked)
-			ch := &chain{awaited: asked, confirmed: func() lsn.LSN { return 0x1000 }, retained: func() int64 { return c.kept }, now: clockAt(&now), lastPut: now.Add(-c.since)}
+			ch := &chain{asked: new(atomic.Bool), confirmed: func() lsn.LSN { return 0x1000 }, retained: func() int64 { return c.kept }, now: clockAt(&now), lastPut: now.Add(-c.since)}
+			ch.asked.Store(c.asked)
 			require.Equal(t, c.want, ch.worthStoring(0x1000+lsn.LSN(c.ahead), c.reply))
 		})
 	}

@@ -48,18 +48,10 @@ func (p *Pipeline) lock(ctx context.Context, locker sink.Locker, fenced context.
 
 func (k *keeper) keep(ctx context.Context, locker sink.Locker, p *Pipeline, fenced context.CancelCauseFunc) {
 	for {
-		lock := k.held()
-		var awaited <-chan struct{}
-		if w, can := lock.(sink.Waited); can {
-			awaited = w.Awaited()
-		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-awaited:
-			p.markSoon()
-			continue
-		case <-lock.Lost():
+		case <-k.held().Lost():
 		}
 		p.log.Warn("the lock on the bridge's name was lost with its session; taking it again", "bridge", p.cfg.Bridge)
 		lock, err := k.again(ctx, locker, p, fenced)

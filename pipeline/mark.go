@@ -17,6 +17,8 @@ const (
 	// A server that shuts down waits until it is told that all it sent is flushed, and
 	// asks for that (walsender.c, WalSndDone).
 	idleOnRequest = time.Second
+	// Of those who wait for a position each asks anew until it is there.
+	idleOnAsk = 100 * time.Millisecond
 )
 
 // mark takes note that the stream has nothing for us up to end: a keepalive, or a
@@ -43,6 +45,7 @@ func (c *chain) mark(ctx context.Context, end lsn.LSN, replyRequested bool) erro
 		return err
 	}
 	p.to = c.at
+	c.asked.Store(false)
 	c.put(p)
 	return nil
 }
@@ -53,8 +56,8 @@ func (c *chain) worthStoring(end lsn.LSN, replyRequested bool) bool {
 	switch {
 	case ahead <= 0:
 		return false
-	case c.awaited.Swap(false): // who asks does so at a measured pace
-		return true
+	case c.asked.Load():
+		return since >= idleOnAsk
 	case replyRequested:
 		return since >= idleOnRequest
 	case ahead >= idleBytes, c.retained() >= idleBytes:

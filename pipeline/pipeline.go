@@ -52,6 +52,7 @@ type Pipeline struct {
 	letters *letterbox
 	rates   rateMeter
 	backoff *lockedBackoff
+	asked   atomic.Bool // somebody waits for the position to move
 
 	// durable is what the sink holds, as far as known. Owned by Run's goroutine but
 	// while a writer runs, which owns it then.
@@ -64,8 +65,6 @@ type Pipeline struct {
 	// failedKey and failed count messages that failed to decode in the same way.
 	failedKey string
 	failed    int
-
-	awaited atomic.Bool // somebody waits at the destination for a position
 
 	mu    sync.Mutex // guards view
 	view  view
@@ -231,5 +230,13 @@ func (p *Pipeline) openSink(ctx context.Context) error {
 }
 
 func (p *Pipeline) sinkSource() sink.Source {
-	return sink.Source{Name: p.cfg.Bridge, OnPoison: p.letters.refused}
+	return sink.Source{Name: p.cfg.Bridge, OnPoison: p.letters.refused, OnMark: p.askMark}
+}
+
+// askMark makes the next keepalive's position be stored, and the server send one.
+func (p *Pipeline) askMark() {
+	p.asked.Store(true)
+	if stream := p.current().stream; stream != nil {
+		stream.Ask()
+	}
 }

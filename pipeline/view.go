@@ -55,14 +55,6 @@ func (p *Pipeline) setStream(st *replication.Stream) {
 	p.view.stream = st
 }
 
-// markSoon stores how far the stream has come with the next keepalive, and asks for one.
-func (p *Pipeline) markSoon() {
-	p.awaited.Store(true)
-	if st := p.current().stream; st != nil {
-		st.Ask()
-	}
-}
-
 func (p *Pipeline) current() view {
 	p.mu.Lock()
 	defer p.mu.Unlock()

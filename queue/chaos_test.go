@@ -67,7 +67,7 @@ func TestChaos(t *testing.T) {
 func chaosWorker(t testing.TB, ctx context.Context, dsn string, cfg Config) {
 	pool := poolAt(t, dsn, 4)
 	defer pool.Close()
-	s := &Subscription{pool, cfg.WithDefaults()}
+	s := &Subscription{pool: pool, cfg: cfg.WithDefaults()}
 	err := s.RunTx(ctx, func(ctx context.Context, tx pgx.Tx, items []Item) error {
 		if err := project(ctx, tx, items); err != nil {
 			return err

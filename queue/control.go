@@ -38,7 +38,7 @@ func (w *worker) session(ctx context.Context, pause *pauses) error {
 		return fmt.Errorf("take a connection: %w", err)
 	}
 	defer conn.Release() // the pool destroys one that is broken
-	if _, err := conn.Exec(begin, "LISTEN "+migrations.Channel); err != nil {
+	if _, err := conn.Exec(begin, "LISTEN "+migrations.Channel+"; LISTEN "+migrations.MarkChannel, pgx.QueryExecModeSimpleProtocol); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	c := &controller{worker: w, conn: conn.Conn()}
@@ -54,7 +54,7 @@ func (w *worker) session(ctx context.Context, pause *pauses) error {
 	}
 	end, cancelEnd := context.WithTimeout(context.WithoutCancel(ctx), callWithin)
 	defer cancelEnd()
-	_, err = conn.Exec(end, "UNLISTEN "+migrations.Channel)
+	_, err = conn.Exec(end, "UNLISTEN "+migrations.Channel+"; UNLISTEN "+migrations.MarkChannel, pgx.QueryExecModeSimpleProtocol)
 	return err
 }
 
@@ -137,11 +137,21 @@ func (c *controller) wait(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("wait for notifications: %w", err)
 		}
-		if n.Payload == "" || n.Payload == c.cfg.Schema {
-			c.grown()
-		}
+		c.heard(n)
 	}
 	return nil
+}
+
+// heard takes note of a notification.
+func (w *worker) heard(n *pgconn.Notification) {
+	switch {
+	case n.Channel == migrations.MarkChannel:
+		if n.Payload == migrations.Mark(w.cfg.Schema, migrations.InboxSource) {
+			wake(w.markWake)
+		}
+	case n.Payload == "" || n.Payload == w.cfg.Schema:
+		w.grown()
+	}
 }
 
 func minTime(a, b time.Time) time.Time {

@@ -13,9 +13,11 @@ import (
 // move_inbox, whose state is in the database; this is only who calls it, and when.
 
 const (
-	moveItems  = 2000 // rows of one transaction
-	movePause  = 5 * time.Millisecond
-	moveIdle   = 100 * time.Millisecond
+	moveItems = 2000 // rows of one transaction
+	movePause = 5 * time.Millisecond
+	moveIdle  = 100 * time.Millisecond
+	// markPause is the shortest time between two positions that were asked for.
+	markPause  = 100 * time.Millisecond
 	pruneItems = 1000
 	pruneCalls = 20 // between two renewals
 	// dedupeWindow is how long idempotency keys are kept.
@@ -28,13 +30,26 @@ type moved struct {
 	more              bool
 }
 
+// asked makes the next moves store how far they are, though nothing was moved: two,
+// since a position lies before the end of what had been flushed, which only the commit
+// of the first moves beyond what the waiter had read.
+func (k *keeper) asked(timer *time.Timer) {
+	if !k.mine || !k.moves || k.marks == 2 {
+		return
+	}
+	pause := markPause - time.Since(k.askedAt)
+	k.marks, k.askedAt = 2, time.Now().Add(max(pause, 0))
+	timer.Reset(max(pause, 0))
+}
+
 // move appends what has arrived, and returns the pause until it looks again.
 func (k *keeper) move(ctx context.Context) (time.Duration, error) {
 	var m moved
+	mark := k.marks > 0
 	err := k.call(ctx, func(v [][]byte) error {
 		m = moved{int32Of(v[0]), int32Of(v[2]), int32Of(v[3]), boolOf(v[1])}
 		return nil
-	}, "SELECT moved, more, gaps, waits_for FROM "+k.cfg.table("move_inbox")+"($1)", moveItems)
+	}, "SELECT moved, more, gaps, waits_for FROM "+k.cfg.table("move_inbox")+"($1, $2)", moveItems, mark)
 	switch {
 	case isCode(err, codeLockBusy):
 		return movePause, nil // another writer has the log, in turn
@@ -43,12 +58,16 @@ func (k *keeper) move(ctx context.Context) (time.Duration, error) {
 	case err != nil:
 		return 0, err
 	}
+	k.marks = max(k.marks-1, 0)
 	if m.gaps > manyGaps != k.waiting {
 		k.waiting = !k.waiting
 		if k.waiting {
 			k.log.Warn("inbox_waits", "gaps", m.gaps, "transactions", m.waits,
 				"next", "a transaction that has written to inbox is open for long; what others insert is moved all the same")
 		}
+	}
+	if m.rows == 0 && k.marks > 0 {
+		return movePause, nil
 	}
 	if m.rows == 0 {
 		return moveIdle, nil

@@ -20,14 +20,17 @@ type keeper struct {
 	*Subscription
 	id    string
 	log   *slog.Logger
-	wake  func() // tells this process's worker that the log has grown
+	wake  func()          // tells this process's worker that the log has grown
+	asks  <-chan struct{} // somebody waits for the mover's position
 	lease time.Duration
 	every time.Duration // between two looks at partitions and old rows
 
 	mine, moves, keeps bool
 	leaseAt, keepAt    time.Time
-	pruned             int64 // rows of inbox up to this n are gone
-	waiting            bool  // inbox_waits has been logged
+	pruned             int64     // rows of inbox up to this n are gone
+	marks              int       // calls of the mover that are to store its position
+	askedAt            time.Time // when marks was last set
+	waiting            bool      // inbox_waits has been logged
 	held               string
 }
 
@@ -38,7 +41,7 @@ const (
 )
 
 func newKeeper(w *worker) *keeper {
-	return &keeper{Subscription: w.Subscription, id: w.id, log: w.log, wake: w.grown, lease: upkeepLease, every: upkeepEvery}
+	return &keeper{Subscription: w.Subscription, id: w.id, log: w.log, wake: w.grown, asks: w.markWake, lease: upkeepLease, every: upkeepEvery}
 }
 
 // keep runs until ctx ends. A role that has no right to the upkeep leaves it to
@@ -52,6 +55,9 @@ func (k *keeper) keep(ctx context.Context) {
 		case <-ctx.Done():
 			k.leave(context.WithoutCancel(ctx))
 			return
+		case <-k.asks:
+			k.asked(timer)
+			continue
 		case <-timer.C:
 		}
 		pause, err := k.step(ctx)

@@ -72,7 +72,7 @@ func there(t *testing.T, db *pgtest.DB) string {
 func keeperOf(t testing.TB, dsn string) *keeper {
 	cfg := testConfig(t, "keeper").WithDefaults()
 	return &keeper{
-		Subscription: &Subscription{poolAt(t, dsn, 2), cfg}, id: "keeper", log: cfg.Logger, wake: func() {},
+		Subscription: &Subscription{pool: poolAt(t, dsn, 2), cfg: cfg}, id: "keeper", log: cfg.Logger, wake: func() {},
 		lease: upkeepLease, every: upkeepEvery,
 	}
 }

@@ -32,6 +32,7 @@ type worker struct {
 	inTx     bool // RunTx: each batch settles itself
 	ordered  bool // batches
 	readWake chan struct{}
+	markWake chan struct{} // somebody waits for the position of what moves inbox
 	setWake  chan struct{}
 	ended    chan struct{}   // closed with err
 	asked    context.Context // the caller's: when it has ended nothing is started
@@ -60,7 +61,7 @@ func newWorker(s *Subscription, m *metrics) *worker {
 	w := &worker{
 		Subscription: s, id: fmt.Sprintf("%.40s-%d-%s", host, os.Getpid(), rand.Text()[:8]),
 		clock: newLeaseClock(time.Now, s.cfg.Lease), metrics: m, lanes: map[int]*lane{},
-		readWake: make(chan struct{}, 1), setWake: make(chan struct{}, 1), ended: make(chan struct{}),
+		readWake: make(chan struct{}, 1), setWake: make(chan struct{}, 1), markWake: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	w.log = s.cfg.Logger.With("subscription", s.cfg.Name, "worker", w.id)
 	w.cond = sync.NewCond(&w.mu)

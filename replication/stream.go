@@ -134,8 +134,8 @@ func (st *Stream) Behind() bool { return st.socket.pacer.lazy }
 // told within a second, or within 0.1 s when it has asked.
 func (st *Stream) Wake() { nudge(st.report.wake) }
 
-// Ask makes the server send a keepalive soon, with how far it has come: in a quiet
-// database it sends none of its own accord.
+// Ask makes the server say how far it has sent, with a keepalive, within 0.1 s. It
+// never blocks.
 func (st *Stream) Ask() { st.report.probe() }
 
 // Interrupt makes a Next that waits, or else the next one that would read the

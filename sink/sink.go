@@ -49,6 +49,10 @@ type Source struct {
 	// dead letter is stored with the batch. An error abandons the write, which then
 	// returns it. nil: every item may be refused.
 	OnPoison func(Poison) error
+	// OnMark is told that somebody waits for the position to move: where the stream is
+	// then stored although nothing came. From any goroutine, again and again; it must
+	// not block. nil: nobody wants to know.
+	OnMark func()
 }
 
 // Poison is an item that the destination refuses for good.
@@ -92,12 +96,4 @@ type Lock interface {
 	Lost() <-chan struct{}
 	// Unlock lets go. Safe to call twice.
 	Unlock(ctx context.Context) error
-}
-
-// Waited is a Lock that notices whether somebody waits at the destination for a
-// position of a source, to read what was written there.
-type Waited interface {
-	// Awaited receives while somebody does: the pipeline then stores how far it has come
-	// though there are no items. It has room for one signal, and is never closed.
-	Awaited() <-chan struct{}
 }

@@ -1438,14 +1438,39 @@ END
 $$;
 -- +goose StatementEnd
 
--- A sequence, because a waiter's transaction stays open while it waits, and nothing
--- else that it writes can be seen by others.
-CREATE SEQUENCE {{schema}}.mark_wanted AS bigint CYCLE;
-SELECT setval('{{schema_in_literal}}.mark_wanted', 1); -- so that the first call moves it
-COMMENT ON SEQUENCE {{schema}}.mark_wanted IS 'Moves while somebody waits for a position of a source that is not stored yet: who writes for a source stores how far it has come.';
+-- The last seq that a source had added to log when it had come to a position: of the
+-- first batch that got there, among the last thousand, so that a read needs to look no
+-- further. NULL: it has not come there.
+-- +goose StatementBegin
+CREATE FUNCTION {{schema}}._reach(source text, lsn pg_lsn) RETURNS bigint
+    LANGUAGE sql VOLATILE
+    AS $$
+    SELECT CASE WHEN (array_agg(b.end_lsn ORDER BY b.n DESC))[1] >= $2
+        THEN coalesce((array_agg(b.last_seq ORDER BY b.n) FILTER (WHERE b.end_lsn >= $2 AND b.last_seq IS NOT NULL))[1], 9223372036854775807) END
+    FROM (SELECT n, end_lsn, last_seq FROM {{schema}}.batch b WHERE b.source = $1 ORDER BY n DESC LIMIT 1000) b
+    $$;
+-- +goose StatementEnd
+
+-- Who waits for a source's position has this lock, shared.
+-- +goose StatementBegin
+CREATE FUNCTION {{schema}}._wait_key(source text) RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    AS $$ SELECT pg_catalog.hashtext({{schema_name_literal}} || ' ' || source) $$;
+-- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE FUNCTION {{schema}}.wait_for(subscription text, source text, lsn pg_lsn, timeout interval DEFAULT '10 s') RETURNS boolean
+CREATE FUNCTION {{schema}}._waited_for(source text) RETURNS boolean
+    LANGUAGE sql VOLATILE
+    AS $$
+    SELECT CASE WHEN pg_catalog.pg_try_advisory_lock({{wait_lock}}, k) THEN NOT pg_catalog.pg_advisory_unlock({{wait_lock}}, k) ELSE true END
+    FROM {{schema}}._wait_key(source) AS k
+    $$;
+-- +goose StatementEnd
+
+-- A notification goes out with the commit, so one who waits inside a transaction shows
+-- a lock instead, which whoever stores the source's position looks for.
+-- +goose StatementBegin
+CREATE FUNCTION {{schema}}.wait_for(subscription text, source text, lsn pg_lsn, timeout interval DEFAULT '10 s', ask boolean DEFAULT false) RETURNS boolean
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off
@@ -1468,37 +1493,49 @@ BEGIN
         RAISE EXCEPTION 'wait_for: there is no source "%"', $2 USING ERRCODE = 'WB002';
     END IF;
     until := clock_timestamp() + timeout;
+    sub := {{schema}}._live($1);
+    upto := {{schema}}._reach($2, $3);
+    IF upto IS NULL AND ask THEN
+        PERFORM pg_notify('{{mark_channel}}', {{schema_name_literal}} || ' ' || $2);
+    END IF;
+    IF upto IS NULL AND timeout > '0' THEN
+        BEGIN
+            PERFORM pg_advisory_xact_lock_shared({{wait_lock}}, {{schema}}._wait_key($2));
+            LOOP
+                PERFORM pg_sleep(least(pause, greatest(extract(epoch FROM until - clock_timestamp()), 0)));
+                pause := least(pause * 1.5, 0.1);
+                sub := {{schema}}._live($1);
+                upto := {{schema}}._reach($2, $3);
+                EXIT WHEN upto IS NOT NULL OR clock_timestamp() >= until;
+            END LOOP;
+            RAISE EXCEPTION USING ERRCODE = 'WB099'; -- nothing but this takes the lock back before the transaction's end
+        EXCEPTION WHEN SQLSTATE 'WB099' THEN
+            pause := 0.002;
+        END;
+    END IF;
+    IF upto IS NULL THEN
+        RETURN false;
+    END IF;
     LOOP
-        sub := {{schema}}._live($1);
-        IF upto IS NULL THEN
-            -- The first batch that got there, of the last thousand: a read needs to look no further.
-            SELECT b.reach INTO upto FROM (
-                SELECT CASE WHEN (array_agg(b.end_lsn ORDER BY b.n DESC))[1] >= $3
-                    THEN coalesce((array_agg(b.last_seq ORDER BY b.n) FILTER (WHERE b.end_lsn >= $3 AND b.last_seq IS NOT NULL))[1], 9223372036854775807) END AS reach
-                FROM (SELECT n, end_lsn, last_seq FROM {{schema}}.batch b WHERE b.source = $2 ORDER BY n DESC LIMIT 1000) b) b;
+        -- What is settled stays so, unless an operator has moved the subscription.
+        low := CASE WHEN changed = sub.changed THEN low ELSE -1 END;
+        changed := sub.changed;
+        first := {{schema}}._unsettled($1, sub.streams, $2, $3, low, upto);
+        IF first IS NULL THEN
+            RETURN true;
         END IF;
-        IF upto IS NULL THEN
-            PERFORM nextval('{{schema_in_literal}}.mark_wanted');
-        ELSE
-            -- What is settled stays so, unless an operator has moved the subscription.
-            low := CASE WHEN changed = sub.changed THEN low ELSE -1 END;
-            changed := sub.changed;
-            first := {{schema}}._unsettled($1, sub.streams, $2, $3, low, upto);
-            IF first IS NULL THEN
-                RETURN true;
-            END IF;
-            low := greatest(low, first - 1);
-        END IF;
+        low := greatest(low, first - 1);
         IF clock_timestamp() >= until THEN
             RETURN false;
         END IF;
         PERFORM pg_sleep(least(pause, greatest(extract(epoch FROM until - clock_timestamp()), 0)));
         pause := least(pause * 1.5, 0.1);
+        sub := {{schema}}._live($1);
     END LOOP;
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION {{schema}}.wait_for(text, text, pg_lsn, interval) IS 'Waits until a source has come to a position and the subscription has settled all of it: true; false when the time is up. Parked items count, but for scheduled and dead ones. It holds a snapshot while it waits, and asks who writes for the source to store how far it has come. WB002 argument or unknown source, WB004 unknown, WB006 expired.';
+COMMENT ON FUNCTION {{schema}}.wait_for(text, text, pg_lsn, interval, boolean) IS 'Waits until a source has come to a position and the subscription has settled all of it: true; false when the time is up. Parked items count, but for scheduled and dead ones. It holds a snapshot while it waits. Whoever stores the source''s position sees within a second that somebody waits, and stores where it is; with ask it is told when this transaction commits, for those who call again and again with the time 0. WB002 argument or unknown source, WB004 unknown, WB006 expired.';
 
 -- The first item that is not settled is looked for from the lane that is furthest
 -- back, in windows, as in fetch.
@@ -1637,7 +1674,10 @@ REVOKE ALL ON FUNCTION
     {{schema}}.replay(bigint, boolean, text),
     {{schema}}.discard(bigint, text),
     {{schema}}._unsettled(text, text[], text, pg_lsn, bigint, bigint),
-    {{schema}}.wait_for(text, text, pg_lsn, interval),
+    {{schema}}._reach(text, pg_lsn),
+    {{schema}}._wait_key(text),
+    {{schema}}._waited_for(text),
+    {{schema}}.wait_for(text, text, pg_lsn, interval, boolean),
     {{schema}}.subscription_progress(text)
     FROM PUBLIC;
 
@@ -1648,7 +1688,10 @@ UPDATE {{schema}}.schema_version SET version = 5, compatible_from = 5;
 DROP VIEW {{schema}}.inbox_status;
 DROP FUNCTION
     {{schema}}.subscription_progress(text),
-    {{schema}}.wait_for(text, text, pg_lsn, interval),
+    {{schema}}.wait_for(text, text, pg_lsn, interval, boolean),
+    {{schema}}._waited_for(text),
+    {{schema}}._wait_key(text),
+    {{schema}}._reach(text, pg_lsn),
     {{schema}}._unsettled(text, text[], text, pg_lsn, bigint, bigint),
     {{schema}}.discard(bigint, text),
     {{schema}}.replay(bigint, boolean, text),
@@ -1704,7 +1747,6 @@ DROP FUNCTION
     {{schema}}._live(text),
     {{schema}}._subscription(text),
     {{schema}}._read_committed();
-DROP SEQUENCE {{schema}}.mark_wanted;
 DROP TABLE {{schema}}.worker;
 DROP TABLE {{schema}}.parked;
 DROP TABLE {{schema}}.checkpoint;

@@ -265,10 +265,9 @@ INSERT INTO {{schema}}.keeper DEFAULT VALUES;
 COMMENT ON TABLE {{schema}}.keeper IS 'One row: which worker has the upkeep, and whether inbox rows are moved to log by workers (auto: when no bridge has ever opened this schema).';
 
 ALTER TABLE {{schema}}.batch
-    ADD COLUMN inbox_low bigint, ADD COLUMN inbox_seen int8multirange, ADD COLUMN inbox_high bigint, ADD COLUMN inbox_waits text[], ADD COLUMN mark_wanted bigint;
+    ADD COLUMN inbox_low bigint, ADD COLUMN inbox_seen int8multirange, ADD COLUMN inbox_high bigint, ADD COLUMN inbox_waits text[];
 COMMENT ON COLUMN {{schema}}.batch.inbox_low IS 'Of the source inbox: its rows up to this n are in log or will never be, and those in inbox_seen.';
 COMMENT ON COLUMN {{schema}}.batch.inbox_waits IS 'Of the source inbox: transactions that may yet fill the gaps below inbox_high.';
-COMMENT ON COLUMN {{schema}}.batch.mark_wanted IS 'Of the source inbox: where the sequence mark_wanted was when this was stored.';
 
 -- +goose StatementBegin
 CREATE FUNCTION {{schema}}._moves() RETURNS boolean
@@ -418,7 +417,7 @@ $$;
 -- number without a row is a gap: it is given up when every transaction that could
 -- have taken it has ended before a later snapshot, and it is still a gap there.
 -- +goose StatementBegin
-CREATE FUNCTION {{schema}}.move_inbox(max_items integer DEFAULT 1000, OUT moved integer, OUT more boolean, OUT gaps integer, OUT waits_for integer)
+CREATE FUNCTION {{schema}}.move_inbox(max_items integer DEFAULT 1000, mark boolean DEFAULT false, OUT moved integer, OUT more boolean, OUT gaps integer, OUT waits_for integer)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET lock_timeout = '1s'
@@ -462,7 +461,6 @@ BEGIN
     -- Whoever reads a position after its commit reads at least this: flushed positions
     -- only grow.
     flushed := pg_current_wal_flush_lsn();
-    SELECT s.last_value INTO new.mark_wanted FROM {{schema}}.mark_wanted s;
     todo := int8multirange(int8range(old.inbox_low + 1, NULL)) - old.inbox_seen;
     SELECT coalesce(array_agg(f.n ORDER BY f.n), '{}') INTO ns FROM (
         SELECT i.n FROM unnest(todo) AS r CROSS JOIN LATERAL (
@@ -491,15 +489,16 @@ BEGIN
     END IF;
     IF moved = 0 AND (new.inbox_low, new.inbox_seen, new.inbox_high) IS NOT DISTINCT FROM (old.inbox_low, old.inbox_seen, old.inbox_high)
         AND new.inbox_waits <@ old.inbox_waits
-        AND (new.end_lsn = old.end_lsn OR old.written_at > clock_timestamp() - interval '10 s' AND new.mark_wanted = old.mark_wanted AND NOT EXISTS (
+        AND (new.end_lsn = old.end_lsn OR NOT mark AND old.written_at > clock_timestamp() - interval '1 min' AND NOT EXISTS (
             -- Two marks follow what was moved, so that its position is passed at once.
-            SELECT FROM {{schema}}.batch b WHERE b.source = 'inbox' AND b.n > old.n - 2 AND b.last_seq IS NOT NULL)) THEN
+            SELECT FROM {{schema}}.batch b WHERE b.source = 'inbox' AND b.n > old.n - 2 AND b.last_seq IS NOT NULL)
+            AND (old.written_at > clock_timestamp() - interval '0.1 s' OR NOT {{schema}}._waited_for('inbox'))) THEN
         RETURN;
     END IF;
     new.first_seq := CASE WHEN moved > 0 THEN {{schema}}._append_inbox(ns, old.last_tx_end) END;
-    INSERT INTO {{schema}}.batch (source, n, first_seq, last_seq, end_lsn, last_tx_end, timeline, commit_ts, inbox_low, inbox_seen, inbox_high, inbox_waits, mark_wanted)
+    INSERT INTO {{schema}}.batch (source, n, first_seq, last_seq, end_lsn, last_tx_end, timeline, commit_ts, inbox_low, inbox_seen, inbox_high, inbox_waits)
         VALUES ('inbox', old.n + 1, new.first_seq, new.first_seq + moved - 1, new.end_lsn, new.last_tx_end, 0, clock_timestamp(),
-            new.inbox_low, new.inbox_seen, new.inbox_high, new.inbox_waits, new.mark_wanted);
+            new.inbox_low, new.inbox_seen, new.inbox_high, new.inbox_waits);
     IF old.n % 200 = 0 THEN
         DELETE FROM {{schema}}.batch b WHERE b.source = 'inbox' AND b.n BETWEEN old.n - 1200 AND old.n - 1000 AND b.n <> (
             SELECT c.n FROM {{schema}}.batch c WHERE c.source = 'inbox' AND c.last_seq IS NOT NULL ORDER BY c.n DESC LIMIT 1);
@@ -507,7 +506,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-COMMENT ON FUNCTION {{schema}}.move_inbox(integer) IS 'Appends rows of inbox to log, each once: rows that are visible together in order of n, and never a row before one that had committed before its number was taken. more: call again at once. gaps: numbers without a row that are not given up yet, as ranges; waits_for: transactions that may yet fill them. Nothing where a bridge reads the inbox (see set_mover). 55P03 log or another mover is busy: call again; 23514 without a constraint''s name: keep_partitions is due.';
+COMMENT ON FUNCTION {{schema}}.move_inbox(integer, boolean) IS 'Appends rows of inbox to log, each once: rows that are visible together in order of n, and never a row before one that had committed before its number was taken. more: call again at once. gaps: numbers without a row that are not given up yet, as ranges; waits_for: transactions that may yet fill them. How far it is is stored with rows, once a minute while there are none, when somebody waits for it (see wait_for), and with mark at every call. Nothing where a bridge reads the inbox (see set_mover). 55P03 log or another mover is busy: call again; 23514 without a constraint''s name: keep_partitions is due.';
 
 -- The search for the lowest row would pass all that were deleted and not vacuumed
 -- yet, so it begins where the last call ended.
@@ -556,7 +555,7 @@ REVOKE ALL ON FUNCTION
     {{schema}}._inbox_left(text[]),
     {{schema}}._type(json),
     {{schema}}._append_inbox(bigint[], pg_lsn),
-    {{schema}}.move_inbox(integer),
+    {{schema}}.move_inbox(integer, boolean),
     {{schema}}.prune_inbox(interval, bigint, integer)
     FROM PUBLIC;
 
@@ -566,7 +565,7 @@ UPDATE {{schema}}.schema_version SET version = 8, compatible_from = 5;
 UPDATE {{schema}}.schema_version SET version = 7, compatible_from = 5;
 DROP FUNCTION
     {{schema}}.prune_inbox(interval, bigint, integer),
-    {{schema}}.move_inbox(integer),
+    {{schema}}.move_inbox(integer, boolean),
     {{schema}}._append_inbox(bigint[], pg_lsn),
     {{schema}}._type(json),
     {{schema}}._inbox_left(text[]),
@@ -584,7 +583,7 @@ DROP FUNCTION
     {{schema}}._passed(text, bigint, bigint),
     {{schema}}.set_retention(text, interval, interval, bigint, text, text);
 ALTER TABLE {{schema}}.batch
-    DROP COLUMN inbox_low, DROP COLUMN inbox_seen, DROP COLUMN inbox_high, DROP COLUMN inbox_waits, DROP COLUMN mark_wanted;
+    DROP COLUMN inbox_low, DROP COLUMN inbox_seen, DROP COLUMN inbox_high, DROP COLUMN inbox_waits;
 DROP TABLE {{schema}}.keeper;
 DROP TABLE {{schema}}.closed_partition;
 -- +goose StatementBegin

@@ -32,7 +32,6 @@ func rights() []right {
 		{"TABLE", "operation", []string{"SELECT", "INSERT"}, "to note what operators do"},
 		{"TABLE", "progress", []string{"SELECT"}, "to show the progress"},
 		{"SEQUENCE", "log_seq", []string{"SELECT", "USAGE", "UPDATE"}, "to number the items"},
-		{"SEQUENCE", "mark_wanted", []string{"SELECT"}, "to see that somebody waits for a position"},
 		{"FUNCTION", "make_partitions(bigint, integer, bigint)", []string{"EXECUTE"}, "to make partitions ahead"},
 		{"FUNCTION", "set_retention(text, interval, interval, bigint, text, text)", []string{"EXECUTE"}, "to store how long items are kept"},
 		{"FUNCTION", "retain(text)", []string{"EXECUTE"}, "to decide which partitions go"},

@@ -10,17 +10,17 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/walbridge/walbridge/internal/fault"
 	"github.com/walbridge/walbridge/internal/pause"
+	"github.com/walbridge/walbridge/migrations"
 	"github.com/walbridge/walbridge/sink"
 )
 
 const (
 	lockPoll    = 250 * time.Millisecond // between two tries
 	tellEvery   = time.Second            // between two calls of waiting
-	maxBeat     = 2 * time.Second        // between two signs of life
+	maxBeat     = time.Second            // between two signs of life
 	minBeat     = 10 * time.Millisecond
 	beatsMissed = 5 // beats in takeoverAfter
 )
@@ -34,8 +34,6 @@ type lock struct {
 	lost    chan struct{} // closed by side when the session has ended
 	stop    func()        // ends the signs of life
 	beating sync.WaitGroup
-	awaited chan struct{} // of capacity 1
-	wanted  int64         // where mark_wanted was; 0: not known. The beat's.
 }
 
 // lockKey is the advisory lock of a name in a schema. Locks with one key of 64
@@ -84,7 +82,7 @@ func (s *Sink) tryLock(ctx context.Context, key int64, takeoverAfter time.Durati
 			owner, err = holder(ctx, c, key, takeoverAfter)
 			return err
 		}
-		l = &lock{side: s.side, key: key, lost: make(chan struct{}), awaited: make(chan struct{}, 1)}
+		l = &lock{side: s.side, key: key, lost: make(chan struct{})}
 		s.side.held = l
 		return nil
 	})
@@ -133,59 +131,50 @@ func holder(ctx context.Context, c *pgx.Conn, key int64, takeoverAfter time.Dura
 }
 
 // start begins the signs of life. A beat that gets no answer gives the lock up
-// before another process may take it. While somebody waits for a position, beats are
-// quicker.
+// before another process may take it.
 func (l *lock) start(takeoverAfter time.Duration) {
 	every := max(min(takeoverAfter/beatsMissed, maxBeat), minBeat)
 	stop := make(chan struct{})
 	l.stop = sync.OnceFunc(func() { close(stop) })
 	l.beating.Go(func() {
-		tick := time.NewTimer(every)
-		defer tick.Stop()
+		next := time.Now().Add(every)
 		for {
 			select {
 			case <-stop:
 				return
 			case <-l.lost:
 				return
-			case <-tick.C:
-				if l.beat(takeoverAfter / 2) {
-					tick.Reset(min(every, lockPoll))
-					continue
-				}
-				tick.Reset(every)
+			default:
 			}
+			if time.Now().Before(next) {
+				l.side.listen(l, next)
+				continue
+			}
+			l.beat(takeoverAfter / 2)
+			next = time.Now().Add(every)
 		}
 	})
 }
 
-// beat shows a sign of life, and looks whether somebody waits for a position.
-func (l *lock) beat(within time.Duration) (awaited bool) {
-	var wanted int64
+// askWaiters says whether somebody waits for a source's position: who does has the
+// lock, shared.
+const askWaiters = `
+SELECT CASE WHEN pg_try_advisory_lock($1, hashtext($2)) THEN NOT pg_advisory_unlock($1, hashtext($2)) ELSE true END`
+
+// beat shows a sign of life, and looks for those who wait inside a transaction, where
+// they cannot notify.
+func (l *lock) beat(within time.Duration) {
+	var waiting bool
 	err := l.side.doFor(context.Background(), l, within, func(ctx context.Context, c *pgx.Conn) error {
-		return c.QueryRow(ctx, "SELECT last_value FROM "+pgx.Identifier{l.side.cfg.Schema}.Sanitize()+".mark_wanted").Scan(&wanted)
+		return c.QueryRow(ctx, askWaiters, migrations.LockWait, l.side.mark()).Scan(&waiting)
 	})
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
-		return false // an answer all the same: a schema or a role that lacks it
-	}
 	if err != nil {
 		l.side.log.Debug("sign of life of the lock on the bridge's name", "error", err)
-		return false
 	}
-	awaited = l.wanted != 0 && wanted != l.wanted
-	l.wanted = wanted
-	if awaited {
-		select {
-		case l.awaited <- struct{}{}:
-		default:
-		}
+	if waiting {
+		l.side.marked()
 	}
-	return awaited
 }
-
-// Awaited receives while somebody waits for a position (SQL function wait_for).
-func (l *lock) Awaited() <-chan struct{} { return l.awaited }
 
 // Lost is closed when the session that holds the lock has ended.
 func (l *lock) Lost() <-chan struct{} { return l.lost }

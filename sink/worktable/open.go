@@ -27,6 +27,7 @@ func (s *Sink) Open(ctx context.Context, src sink.Source) (lsn.Progress, error) 
 	s.abandon()
 	s.fenced = false
 	s.src = src
+	s.side.setOnMark(src.OnMark)
 	s.name.Store(&src.Name)
 	if s.forget.Swap(false) {
 		s.epoch = 0

@@ -3,10 +3,13 @@ package worktable
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/walbridge/walbridge/migrations"
 )
 
 // sideTimeout bounds one use of the side session.
@@ -22,6 +25,11 @@ type side struct {
 	turn chan struct{} // holds one token: whoever has it owns the rest
 	conn *pgx.Conn
 	held *lock // the lock that the session holds
+
+	mu        sync.Mutex // guards the fields below
+	wanting   int        // who waits for the turn
+	interrupt func()     // ends a wait for notifications; nil: there is none
+	onMark    func()     // see sink.Source; nil: nobody wants to know
 }
 
 func newSide(cfg Config, log hclog.Logger, bridge func() string) *side {
@@ -41,10 +49,8 @@ func (s *side) do(ctx context.Context, within time.Duration, use func(context.Co
 func (s *side) doFor(ctx context.Context, l *lock, within time.Duration, use func(context.Context, *pgx.Conn) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("no answer of the side session within %s", within))
 	defer cancel()
-	select {
-	case <-s.turn:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := s.take(ctx); err != nil {
+		return err
 	}
 	defer func() { s.turn <- struct{}{} }()
 	if l != nil && s.held != l {
@@ -59,6 +65,27 @@ func (s *side) doFor(ctx context.Context, l *lock, within time.Duration, use fun
 		return fmt.Errorf("%w: %w", context.Cause(ctx), redacted(err))
 	}
 	return err
+}
+
+// take waits for the turn, before anybody who only listens.
+func (s *side) take(ctx context.Context) error {
+	s.mu.Lock()
+	s.wanting++
+	if s.interrupt != nil {
+		s.interrupt()
+	}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.wanting--
+		s.mu.Unlock()
+	}()
+	select {
+	case <-s.turn:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // once uses the session, and forgets it when that has ended it. What use does can be
@@ -85,11 +112,12 @@ func (s *side) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	cfg.OnNotification = s.heard
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return connectError(err)
 	}
-	_, err = conn.Exec(ctx, "SET synchronous_commit = off; SET lock_timeout = '1s'; SET statement_timeout = 0; SET idle_session_timeout = 0",
+	_, err = conn.Exec(ctx, "SET synchronous_commit = off; SET lock_timeout = '1s'; SET statement_timeout = 0; SET idle_session_timeout = 0; LISTEN "+migrations.MarkChannel,
 		pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
 		closeConn(conn)
@@ -114,7 +142,7 @@ func (s *side) drop() {
 
 // close ends the session; do may make another.
 func (s *side) close() {
-	<-s.turn
+	_ = s.take(context.Background()) // it has no end
 	held := s.held
 	s.drop()
 	s.turn <- struct{}{}
