@@ -36,9 +36,10 @@ func (g gate) wait(ctx context.Context) error {
 // TestLanesAreShared: a second worker gets its share while the first is handling, an
 // item is never handled by both, and what the second leaves the first takes back.
 func TestLanesAreShared(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	cfg := testConfig(t, "search")
-	cfg.Lease = time.Second
+	cfg.Lease = 9 * time.Second // renewed, and shared anew, every third of it; the machine may be slow
 	first, second := subscribed(t, db, cfg), subscribed(t, db, cfg)
 	got := newSeen()
 	handle := func(ctx context.Context, it Item) error {
@@ -69,15 +70,16 @@ func TestLanesAreShared(t *testing.T) {
 
 // TestHandlerLongerThanTheLease: heartbeats go on while a handler works.
 func TestHandlerLongerThanTheLease(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	cfg := testConfig(t, "search")
-	cfg.Lease = time.Second
+	cfg.Lease = 4 * time.Second
 	sub, other := subscribed(t, db, cfg), subscribed(t, db, cfg)
 	produce(t, db, 1, 1)
 	var calls atomic.Int64
 	handle := func(ctx context.Context, _ Item) error {
 		calls.Add(1)
-		timer := time.NewTimer(2500 * time.Millisecond)
+		timer := time.NewTimer(7 * time.Second)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
@@ -228,10 +230,11 @@ func TestBlock(t *testing.T) {
 
 // TestScheduled: an item whose time has not come waits, and its key does not.
 func TestScheduled(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	sub := subscribed(t, db, testConfig(t, "search"))
 	produce(t, db, 5, 1)
-	db.Exec(t, "UPDATE walbridge.log SET available_at = clock_timestamp() + interval '1500 ms' WHERE seq = 2")
+	db.Exec(t, "UPDATE walbridge.log SET available_at = clock_timestamp() + interval '6 s' WHERE seq = 2")
 	var mu sync.Mutex
 	var order []int64
 	w := start(t, func(ctx context.Context) error {

@@ -224,7 +224,7 @@ func grant(t *testing.T, b *kafkatest.Broker, words []string) {
 }
 
 func kafkaNobody(t *testing.T) {
-	s := kafkaSite(t, fmt.Sprintf("127.0.0.1:%d", freePort(t)), "")
+	s := kafkaSite(t, fmt.Sprintf("127.0.0.1:%d", pgtest.FreePort(t)), "")
 	r := s.do(t, exitFailure, "doctor")
 	require.Contains(t, r.stdout, "error: sink.kafka.brokers: ")
 	require.Contains(t, r.stdout, "refused")

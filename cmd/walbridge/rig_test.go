@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,7 +60,7 @@ func worktableAt(dsn string) string { return fmt.Sprintf("worktable: {dsn: %q, l
 // newSite makes a site of a configuration's text.
 func newSite(t testing.TB, db *pgtest.DB, text string) *site {
 	t.Helper()
-	return &site{db: db, path: configFile(t, text), env: map[string]string{"WALBRIDGE_HTTP_LISTEN": fmt.Sprintf("127.0.0.1:%d", freePort(t))}}
+	return &site{db: db, path: configFile(t, text), env: map[string]string{"WALBRIDGE_HTTP_LISTEN": fmt.Sprintf("127.0.0.1:%d", pgtest.FreePort(t))}}
 }
 
 // newShop is the site of a shop whose work table is in its own database, after setup.
@@ -97,15 +96,6 @@ func (s *site) change(t testing.TB, old, new string) {
 	require.NoError(t, err)
 	require.Contains(t, string(text), old)
 	require.NoError(t, os.WriteFile(s.path, []byte(strings.ReplaceAll(string(text), old, new)), 0o600))
-}
-
-// freePort finds a TCP port that nobody listens on.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // shared is an output that is read while it is written.

@@ -48,7 +48,7 @@ func TestSleepThroughARestartResumesOnTimeAndEarlySignalsAreKept(t *testing.T) {
 	s.Worker("1s 2")
 	s.Until(isCompleted, 1)
 	require.Equal(t, `begin, choose "yearly", end`, s.One("SELECT string_agg(entry, ', ' ORDER BY at) FROM diary"))
-	require.Equal(t, "true", s.One("SELECT (max(at) - min(at) BETWEEN '1 s' AND '30 s')::text FROM diary"))
+	require.Equal(t, "true", s.One("SELECT (max(at) - min(at) >= '1 s')::text FROM diary"))
 }
 
 // Engines are killed at random moments, first ones of the old version, then of both.

@@ -145,7 +145,7 @@ var transportMu sync.Mutex
 // It also gets by http.Get whatever answers, so the request is watched in the
 // only place that it leaves: the default transport.
 func download(ctx context.Context, a archive, work, unpacked string, progress func(done, total int64)) error {
-	port, err := freePort() // it insists on one
+	port, err := FreePort() // it insists on one
 	if err != nil {
 		return err
 	}

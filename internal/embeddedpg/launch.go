@@ -57,7 +57,7 @@ func passes(err error) bool {
 func (s *Server) launchOnce(ctx context.Context) error {
 	port := s.Port()
 	if port == 0 {
-		p, err := freePort()
+		p, err := FreePort()
 		if err != nil {
 			return err
 		}
@@ -170,10 +170,10 @@ func (s *Server) logTail(from int64) string {
 	return strings.TrimSpace(string(log))
 }
 
-// freePort returns a port that nobody listens on. It is taken from below the
+// FreePort returns a port that nobody listens on. It is taken from below the
 // ranges that systems use for outgoing connections (32768 and up on Linux, 49152
 // elsewhere), so that no client takes it while the server restarts.
-func freePort() (int, error) {
+func FreePort() (int, error) {
 	const low, high, tries = 15000, 32000, 200
 	for range tries {
 		port := low + rand.IntN(high-low)

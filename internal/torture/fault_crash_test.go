@@ -174,7 +174,7 @@ func TestCrashSource(t *testing.T) {
 
 func stopServer(t *testing.T, s *embeddedpg.Server, mode embeddedpg.StopMode) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), startWithin())
 	defer cancel()
 	require.NoError(t, s.Stop(ctx, mode))
 }
@@ -195,7 +195,7 @@ func TestFastShutdownOfSourceWithStuckSink(t *testing.T) {
 	}, "the sink is stuck with a batch")
 	l.awaitCommits(t, int64(sized(300, 20000)))
 	l.stop(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), startWithin()) // less than wal_sender_timeout
 	defer cancel()
 	began := time.Now()
 	require.NoError(t, source.Server().Stop(ctx, embeddedpg.Fast), "a fast shutdown with a stuck sink")

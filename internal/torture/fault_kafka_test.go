@@ -66,7 +66,7 @@ func TestNewestKafka(t *testing.T) {
 	counts := l.stop(t)
 	if rule := b.haltedBy(); rule != "" {
 		require.Equal(t, "kafka-hanging-transaction", rule)
-		require.Zero(t, b.Terminate(t, 25*time.Second))
+		require.Zero(t, b.Terminate(t, startWithin()))
 		all, repeated := readKafka(t, broker.Addr(), r.name, false, false)
 		require.Zero(t, repeated)
 		t.Logf("halted after %d kills, %d items", kills, len(all))
@@ -175,7 +175,7 @@ func terminateToKafka(t *testing.T, broker *kafkatest.Broker) {
 	l := r.startLoad(t, torture.Config{Seed: s, Rate: 100})
 	for range stops {
 		moment(t, rand, 500*time.Millisecond)
-		require.Zero(t, b.Terminate(t, 25*time.Second))
+		require.Zero(t, b.Terminate(t, startWithin()))
 		p := r.stored(t)
 		require.Equal(t, p.End, r.slotConfirmed(t), "the slot does not know what is stored")
 		require.Zero(t, p.Commit, "it stopped inside a transaction")
@@ -202,7 +202,7 @@ func stoppedOwnerToKafka(t *testing.T, broker *kafkatest.Broker) {
 		st, ok := b.status()
 		require.True(t, ok)
 		require.Equal(t, status.StateStreaming, st.State, "the process that woke up has disturbed the owner")
-		require.Zero(t, b.Terminate(t, 25*time.Second))
+		require.Zero(t, b.Terminate(t, startWithin()))
 		a.await(t, startWithin(), status.StateStreaming)
 	}
 	r.proveKafka(t, a, broker, "stopped-owner-kafka", s, l.stop(t), "pauses", sized(1, 5))
@@ -271,7 +271,7 @@ func (r *rig) proveKafka(t *testing.T, b *bridge, broker *kafkatest.Broker, name
 	pgtest.Eventually(t, drainWithin(), func() bool {
 		return r.source.One(t, "SELECT (confirmed_flush_lsn > $2::text::pg_lsn)::text FROM pg_replication_slots WHERE slot_name = $1", r.slot(), before) == "true"
 	}, "all that has committed is confirmed")
-	require.Zero(t, b.Terminate(t, 25*time.Second))
+	require.Zero(t, b.Terminate(t, startWithin()))
 	c := torture.NewChecker(torture.Rules{})
 	all, repeated := readKafka(t, broker.Addr(), r.name, r.delivery == "at_least_once", true)
 	for _, it := range all {

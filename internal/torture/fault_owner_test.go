@@ -35,7 +35,7 @@ func TestStoppedOwnerIsFenced(t *testing.T) {
 		require.True(t, ok)
 		require.Equal(t, status.StateStreaming, st.State)
 		require.Equal(t, epoch, r.sink.One(t, "SELECT epoch::text FROM walbridge.source WHERE name = $1", r.name), "the fenced process opened the source again")
-		require.Zero(t, b.Terminate(t, 25*time.Second))
+		require.Zero(t, b.Terminate(t, startWithin()))
 		a.await(t, startWithin(), status.StateStreaming)
 	}
 	counts := l.stop(t)
@@ -55,7 +55,7 @@ func TestStandbyTakesOver(t *testing.T) {
 	b.await(t, 12*time.Second, status.StateStreaming)
 	c := r.run(t)
 	c.await(t, startWithin(), status.StateWaiting)
-	require.Zero(t, b.Terminate(t, 25*time.Second))
+	require.Zero(t, b.Terminate(t, startWithin()))
 	c.await(t, 3*time.Second, status.StateStreaming)
 	r.prove(t)
 }

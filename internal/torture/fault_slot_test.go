@@ -78,7 +78,7 @@ func TestSlotIdleForTooLong(t *testing.T) {
 	r.setup(t)
 	b := r.start(t)
 	r.drain(t)
-	require.Zero(t, b.Terminate(t, 25*time.Second))
+	require.Zero(t, b.Terminate(t, startWithin()))
 	r.source.Exec(t, "INSERT INTO load.item (id) VALUES (1)")
 	pgtest.Eventually(t, time.Minute, func() bool {
 		r.source.Exec(t, "CHECKPOINT")
@@ -95,7 +95,7 @@ func TestPositionFromTheFuture(t *testing.T) {
 	r.setup(t)
 	b := r.start(t)
 	r.drain(t)
-	require.Zero(t, b.Terminate(t, 25*time.Second))
+	require.Zero(t, b.Terminate(t, startWithin()))
 	r.sink.Exec(t, `INSERT INTO walbridge.batch (source, n, end_lsn, last_tx_end, timeline)
 		SELECT source, n + 1, end_lsn + 1099511627776, last_tx_end, timeline FROM walbridge.progress WHERE source = $1`, r.name)
 	r.run(t).awaitHalt(t, startWithin(), "server-lost-wal")
@@ -108,7 +108,7 @@ func TestPositionOfAnotherCluster(t *testing.T) {
 	r.setup(t)
 	b := r.start(t)
 	r.drain(t)
-	require.Zero(t, b.Terminate(t, 25*time.Second))
+	require.Zero(t, b.Terminate(t, startWithin()))
 	other := pgtest.New(t).DB(t)
 	elsewhere := newRig(t, other, r.sink)
 	elsewhere.name = r.name
@@ -130,7 +130,7 @@ func TestPositionAgainstAnOlderClone(t *testing.T) {
 	require.NoError(t, source.Server().Restart(t.Context()))
 	r.source.Exec(t, "INSERT INTO load.item (id) SELECT generate_series(1, 20000)")
 	r.prove(t)
-	require.Zero(t, b.Terminate(t, 25*time.Second))
+	require.Zero(t, b.Terminate(t, startWithin()))
 	r.sourceDSN = clone.DSN(r.source.Name())
 	r.run(t).awaitHalt(t, startWithin(), "server-lost-wal")
 }

@@ -38,7 +38,7 @@ func TestKillBridgeToStdout(t *testing.T) {
 	pgtest.Eventually(t, drainWithin(), func() bool {
 		return db.One(t, "SELECT (confirmed_flush_lsn > $2::text::pg_lsn)::text FROM pg_replication_slots WHERE slot_name = $1", r.slot(), before) == "true"
 	}, "all that has committed is confirmed")
-	require.Zero(t, b.Terminate(t, 25*time.Second))
+	require.Zero(t, b.Terminate(t, startWithin()))
 	out.WriteString(b.Stdout())
 
 	c := torture.NewChecker(torture.Rules{Repeats: true})

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -125,7 +124,7 @@ func (r *rig) setup(t *testing.T) {
 	t.Helper()
 	direct := *r
 	direct.sourceDSN, direct.replicationDSN, direct.sinkDSN = r.source.DSN(), "", r.sink.DSN()
-	p := pgtest.Run(t, "setup", "--config", direct.config(t, freePort(t)))
+	p := pgtest.Run(t, "setup", "--config", direct.config(t, pgtest.FreePort(t)))
 	require.Zero(t, p.WaitExit(t, startWithin()), "setup: %s", p.Output())
 }
 
@@ -138,7 +137,7 @@ type bridge struct {
 // run starts a bridge and does not wait for it.
 func (r *rig) run(t *testing.T, args ...string) *bridge {
 	t.Helper()
-	port := freePort(t)
+	port := pgtest.FreePort(t)
 	args = append([]string{"run", "--config", r.config(t, port)}, args...)
 	return &bridge{Process: pgtest.Run(t, args...), url: fmt.Sprintf("http://127.0.0.1:%d", port)}
 }
@@ -149,16 +148,6 @@ func (r *rig) start(t *testing.T, args ...string) *bridge {
 	b := r.run(t, args...)
 	b.await(t, startWithin(), status.StateStreaming)
 	return b
-}
-
-// freePort finds a TCP port that nobody listens on. Somebody else may take it until
-// the bridge does, which then ends, and the test with it; the range is large.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // status asks the bridge; false when it does not answer.
@@ -176,7 +165,7 @@ func (b *bridge) ready() bool {
 }
 
 func (b *bridge) get(path string, check func(*http.Response) bool) bool {
-	client := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: startWithin(), Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get(b.url + path)
 	if err != nil {
 		return false

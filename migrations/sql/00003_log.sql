@@ -82,6 +82,7 @@ BEGIN
         RAISE EXCEPTION 'make_partitions: upto %, ahead %, size % is out of range', upto, ahead, size USING ERRCODE = 'WB002';
     END IF;
     PERFORM pg_advisory_xact_lock({{partition_lock}}, {{schema_literal}}::regnamespace::oid::integer);
+    LOCK TABLE ONLY {{schema}}.log IN ACCESS SHARE MODE; -- the parent first, as an ALTER TABLE does
     FOREACH kind IN ARRAY ARRAY['event', 'change'] LOOP
         parent := format('%I.%I', {{schema_name_literal}}, 'log_' || kind);
         LOOP

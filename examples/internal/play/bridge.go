@@ -11,11 +11,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/walbridge/walbridge/internal/child"
+	"github.com/walbridge/walbridge/internal/embeddedpg"
 )
 
 // bridge is the program in a process of its own.
@@ -66,11 +68,8 @@ func (p *Play) configure(ctx context.Context) error {
 
 // freeAddress returns a loopback address that nobody listened on a moment ago.
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
+	port, err := embeddedpg.FreePort()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err
 }
 
 // StartBridge starts the bridge and waits until it is ready.
