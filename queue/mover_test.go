@@ -50,8 +50,10 @@ func TestUpkeep(t *testing.T) {
 		{"StartsRespectTheFloor", startsRespectTheFloor},
 	}
 	pgtest.Matrix(t, func(t *testing.T, c *pgtest.Cluster) {
+		t.Parallel()
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) {
+				t.Parallel()
 				test.run(t, c.DBFrom(t, "upkeep", func(dsn string) error {
 					_, err := migrate.Up(context.Background(), migrate.Config{DSN: secret.DSN(dsn), Lanes: testLanes, ToolVersion: "test"})
 					return err

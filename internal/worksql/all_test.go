@@ -51,8 +51,12 @@ func TestProtocol(t *testing.T) {
 		{"WaitForNeverAnswersTooEarly", waitForNeverAnswersTooEarly},
 	}
 	pgtest.Matrix(t, func(t *testing.T, c *pgtest.Cluster) {
+		t.Parallel()
 		for _, test := range tests {
-			t.Run(test.name, func(t *testing.T) { test.run(t, newTable(t, c)) })
+			t.Run(test.name, func(t *testing.T) {
+				t.Parallel()
+				test.run(t, newTable(t, c))
+			})
 		}
 	})
 }
