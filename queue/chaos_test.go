@@ -19,6 +19,7 @@ import (
 // In the end the effects in the database are those of one sequential run: with RunTx
 // each item once; each key in order; dead exactly the poison.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	readModel(t, db)
 	random := seeded(t)

@@ -102,6 +102,7 @@ func seeded(t testing.TB) *rand.Rand {
 // and again. With RunTx every item has taken effect exactly once, with Run at least
 // once; the order of keys holds; dead are exactly the poison items.
 func TestWorkersKilled(t *testing.T) {
+	t.Parallel()
 	for _, what := range []string{"runtx", "run"} {
 		t.Run(what, func(t *testing.T) {
 			db := migrated(t, testLanes)
@@ -142,6 +143,7 @@ func TestWorkersKilled(t *testing.T) {
 // TestStoppedWorkerSettlesNothing: a worker stopped by SIGSTOP in its handler until
 // its lease is over and another has done the work writes nothing when it wakes.
 func TestStoppedWorkerSettlesNothing(t *testing.T) {
+	t.Parallel()
 	for _, what := range []string{"runtx", "run"} {
 		t.Run(what, func(t *testing.T) {
 			db := migrated(t, testLanes)

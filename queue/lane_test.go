@@ -321,6 +321,7 @@ func (m *laneModel) checkCounts() {
 // of each key holds, dead are exactly those that failed for good, and in the end
 // nothing is left behind.
 func TestLaneModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := newLaneModel(t)
 		for range rapid.IntRange(0, 200).Draw(t, "steps") {
@@ -383,6 +384,7 @@ func (m *laneModel) behindDead(it modelItem) bool {
 }
 
 func TestSpans(t *testing.T) {
+	t.Parallel()
 	s, err := parseSpans("{[1,5),[7,9),(9,12]}")
 	require.NoError(t, err)
 	require.Equal(t, spans{{1, 4}, {7, 8}, {10, 12}}, s)

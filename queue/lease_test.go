@@ -100,6 +100,7 @@ func TestHandlerLongerThanTheLease(t *testing.T) {
 // TestLeaseLostInTheHandler: when the lane is taken over, the handler's context ends
 // with ErrLost and its result settles nothing.
 func TestLeaseLostInTheHandler(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	cfg := testConfig(t, "search")
 	cfg.Lease = time.Second
@@ -126,6 +127,7 @@ func TestLeaseLostInTheHandler(t *testing.T) {
 
 // TestStopWithin: what runs may finish, what waits is not begun; then contexts end.
 func TestStopWithin(t *testing.T) {
+	t.Parallel()
 	for _, within := range []time.Duration{patience, 50 * time.Millisecond} {
 		db := migrated(t, testLanes)
 		cfg := testConfig(t, "search")
@@ -165,6 +167,7 @@ func TestStopWithin(t *testing.T) {
 
 // TestPauseResumeReset work on a running worker.
 func TestPauseResumeReset(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	readModel(t, db)
 	cfg := testConfig(t, "projection")
@@ -202,6 +205,7 @@ func TestPauseResumeReset(t *testing.T) {
 // TestBlock: with Block the key waits behind its dead letter until that is replayed
 // or discarded; the other keys go on.
 func TestBlock(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	cfg := testConfig(t, "search")
 	cfg.OnDead, cfg.Lease = Block, time.Second
@@ -254,6 +258,7 @@ func TestScheduled(t *testing.T) {
 // TestUnknownSettlement: the answer to a settling transaction is lost; the lanes are
 // taken anew and the work goes on, in RunTx without doing anything twice.
 func TestUnknownSettlement(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	readModel(t, db)
 	proxy := pgtest.NewProxy(t, db.DSN())

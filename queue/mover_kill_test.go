@@ -13,6 +13,7 @@ import (
 // TestMoverKilled: worker processes that have the upkeep die by SIGKILL at random
 // points while applications insert. Each row is in the log once, each key in order.
 func TestMoverKilled(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	readModel(t, db)
 	random := seeded(t)

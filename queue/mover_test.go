@@ -24,6 +24,7 @@ import (
 
 // TestUpkeep runs the tests of upkeep and mover on every version.
 func TestUpkeep(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		run  func(t *testing.T, db *pgtest.DB)

@@ -14,6 +14,7 @@ import (
 // TestCheckpointAndWaitFor: what a subscription says about itself is true before,
 // while and after it works, and a worker's metrics say the same.
 func TestCheckpointAndWaitFor(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	registry := prometheus.NewRegistry()
 	cfg := testConfig(t, "search")
@@ -71,6 +72,7 @@ func value(t testing.TB, registry *prometheus.Registry, name string) float64 {
 
 // TestSubscribeRefuses what cannot work.
 func TestSubscribeRefuses(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	cfg := testConfig(t, "search")
 	subscribed(t, db, cfg)

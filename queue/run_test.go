@@ -43,6 +43,7 @@ func (s *seen) distinct() int {
 // TestRunHandlesEachItemOnce: keys in parallel, each key in order, nothing twice
 // while nothing fails, and everything is settled in the end.
 func TestRunHandlesEachItemOnce(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	sub := subscribed(t, db, testConfig(t, "search"))
 	produce(t, db, 5000, 100)
@@ -80,6 +81,7 @@ func requireSettled(t testing.TB, db *pgtest.DB, name string) {
 // TestPoison: an item that fails is parked, its key waits, the others go on; after
 // the last attempt it is dead and its key goes on.
 func TestPoison(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	cfg := testConfig(t, "search")
 	cfg.MaxAttempts = 3

@@ -44,6 +44,7 @@ func rows(t testing.TB, db *pgtest.DB) int {
 // TestRunTxExactlyOnce: effects and checkpoint are one, poison rolls back alone, and
 // its batch commits without it.
 func TestRunTxExactlyOnce(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	readModel(t, db)
 	cfg := testConfig(t, "projection")
@@ -80,6 +81,7 @@ func TestRunTxExactlyOnce(t *testing.T) {
 // TestRunTxConstraintAtCommit: what would fail at COMMIT only is the items' fault all
 // the same.
 func TestRunTxConstraintAtCommit(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	readModel(t, db)
 	db.Exec(t, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF new.seq = 5 THEN RAISE EXCEPTION 'no five'; END IF; RETURN new; END $$;
@@ -96,6 +98,7 @@ func TestRunTxConstraintAtCommit(t *testing.T) {
 
 // TestRunTxBelongsToTheWorker: the handler cannot end the transaction.
 func TestRunTxBelongsToTheWorker(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	sub := subscribed(t, db, testConfig(t, "projection"))
 	produce(t, db, 1, 1)
@@ -113,6 +116,7 @@ func TestRunTxBelongsToTheWorker(t *testing.T) {
 
 // TestRunTxServerTroubleIsNoAttempt: a session that dies costs the items nothing.
 func TestRunTxServerTroubleIsNoAttempt(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	readModel(t, db)
 	cfg := testConfig(t, "projection")
@@ -138,6 +142,7 @@ func TestRunTxServerTroubleIsNoAttempt(t *testing.T) {
 // TestRunBatch: several lanes in one call, Failed parks what it names, and an error is
 // found by halves.
 func TestRunBatch(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, testLanes)
 	cfg := testConfig(t, "bulk")
 	cfg.MaxAttempts, cfg.Concurrency, cfg.BatchItems = 2, 1, 500

@@ -47,6 +47,7 @@ func serious(all []fault.Problem) []fault.Problem {
 // A role with the printed GRANTs and nothing else can do everything that a bridge
 // and its operators do.
 func TestLeastRights(t *testing.T) {
+	t.Parallel()
 	pgtest.Matrix(t, func(t *testing.T, c *pgtest.Cluster) {
 		db := migrated(t, c)
 		cfg, _ := role(t, db, true)
@@ -92,6 +93,7 @@ func TestLeastRights(t *testing.T) {
 
 // Each right that is missing is found, and its GRANT mends it.
 func TestEachMissingRightIsNamed(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	cfg, name := role(t, db, true)
 	for _, r := range rights() {
@@ -117,6 +119,7 @@ func TestEachMissingRightIsNamed(t *testing.T) {
 }
 
 func TestCheckWithoutSchema(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Shared(t).DB(t)
 	found, err := Check(ctxOf(t), testConfig(db), SourceOf{})
 	require.NoError(t, err)
@@ -136,6 +139,7 @@ func TestCheckWithoutSchema(t *testing.T) {
 
 // A server that can lose what it has confirmed is warned of.
 func TestCheckWarnsOfDurability(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, pgtest.New(t, pgtest.Setting("full_page_writes", "off")))
 	found, err := Check(ctxOf(t), testConfig(db), SourceOf{})
 	require.NoError(t, err)
@@ -150,6 +154,7 @@ func TestCheckWarnsOfDurability(t *testing.T) {
 // When the source is the work table's own database, a publication that covers the
 // work table is refused, the inbox aside.
 func TestCheckSameDatabase(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	id, err := strconv.ParseInt(db.One(t, "SELECT system_identifier FROM pg_control_system()"), 10, 64)
 	require.NoError(t, err)
@@ -183,6 +188,7 @@ func TestCheckSameDatabase(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
+	t.Parallel()
 	cfg := Config{DSN: "postgres://u@h/d"}.WithDefaults()
 	require.Equal(t, Config{
 		DSN: "postgres://u@h/d", Schema: "walbridge", Lanes: 64, WriteTimeout: 30 * time.Second, DedupeWindow: 7 * 24 * time.Hour,

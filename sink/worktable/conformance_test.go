@@ -21,6 +21,7 @@ import (
 // The sink keeps the law of sinks, with every promise, on a server whose commits
 // can be made to wait for a standby that is not there.
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	cluster := pgtest.New(t)
 	sinktest.Run(t, sinktest.Harness{
 		Promises: sinktest.Promises{AtomicPosition: true, ExactlyOnce: true, Fencing: true, ManySources: true},

@@ -51,6 +51,7 @@ func receive[T any](t *testing.T, c <-chan T, what string) T {
 // A name has one owner; the next gets it when the owner lets go, and is told whom
 // it waits for. Another name, and the same one in another schema, is free.
 func TestLockHandover(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	a, b := newTest(t, testConfig(db)), newTest(t, testConfig(db))
 	l, err := a.Lock(ctxOf(t), "shop", time.Minute, nil)
@@ -72,6 +73,7 @@ func TestLockHandover(t *testing.T) {
 
 // An owner that closes its sink lets go.
 func TestCloseUnlocks(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	a, b := newTest(t, testConfig(db)), newTest(t, testConfig(db))
 	l, err := a.Lock(ctxOf(t), "shop", time.Minute, nil)
@@ -87,6 +89,7 @@ func TestCloseUnlocks(t *testing.T) {
 // A living owner keeps the lock, however short takeoverAfter is for those who wait,
 // while it does nothing else than live.
 func TestLivingOwnerIsNotTakenOver(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	a, b := newTest(t, testConfig(db)), newTest(t, testConfig(db))
 	l, err := a.Lock(ctxOf(t), "shop", 500*time.Millisecond, nil)
@@ -103,6 +106,7 @@ func TestLivingOwnerIsNotTakenOver(t *testing.T) {
 // A silent owner is taken over after takeoverAfter: its session is ended, and it
 // knows when it wakes. A session that is not ours keeps the lock.
 func TestSilentOwnerIsTakenOver(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	silent := func(app string) *pgx.Conn {
 		conn, err := pgx.Connect(t.Context(), db.DSN()+"&application_name="+app)
@@ -131,6 +135,7 @@ func TestSilentOwnerIsTakenOver(t *testing.T) {
 
 // An owner whose network is gone gives its lock up before another may take it.
 func TestOwnerWithoutNetworkKnows(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	proxy := pgtest.NewProxy(t, db.DSN())
 	far := testConfig(db)
@@ -153,6 +158,7 @@ func TestOwnerWithoutNetworkKnows(t *testing.T) {
 // Whoever ends the side session takes the lock away; the owner may take it again,
 // and its writes go on meanwhile.
 func TestLostAndTakenAgain(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	s := newTest(t, testConfig(db))
 	l, err := s.Lock(ctxOf(t), "shop", time.Second, nil)

@@ -39,6 +39,7 @@ func fillWith(s sink.Sink, commit lsn.LSN, n int, bad ...int) sink.Batch {
 // A refused row becomes a dead letter with all its values, wherever it stands, and
 // the others are stored in order, the last of them with the transaction's mark.
 func TestPoison(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	choosy(t, db)
 	s := newTest(t, testConfig(db))
@@ -87,6 +88,7 @@ func TestPoison(t *testing.T) {
 
 // A mark moves to a row of its own transaction or to none.
 func TestMarkOfAPoisonRowStaysInItsTransaction(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	choosy(t, db)
 	s := opened(t, testConfig(db), "shop")
@@ -103,6 +105,7 @@ func TestMarkOfAPoisonRowStaysInItsTransaction(t *testing.T) {
 
 // One row in a thousand: every other row arrives, at a cost that halving bounds.
 func TestPoisonOneInAThousand(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	choosy(t, db)
 	s := opened(t, testConfig(db), "shop")
@@ -120,6 +123,7 @@ func TestPoisonOneInAThousand(t *testing.T) {
 // A deferred constraint refuses at COMMIT, where no row is named; it is found all
 // the same.
 func TestDeferredConstraint(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	db.Exec(t, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.payload->>'order' = 'bad' THEN RAISE 'no'; END IF; RETURN NULL; END $$`)
 	s := opened(t, testConfig(db), "shop")
@@ -134,6 +138,7 @@ func TestDeferredConstraint(t *testing.T) {
 // What no text column can hold is kept whole, and is not replayable: no log could
 // hold it.
 func TestPoisonThatNoTextCanHold(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	s := opened(t, testConfig(db), "shop")
 	b := s.NewBatch()
@@ -150,6 +155,7 @@ func TestPoisonThatNoTextCanHold(t *testing.T) {
 
 // Only the closed list condemns a row.
 func TestPoisonIsDecidedByAList(t *testing.T) {
+	t.Parallel()
 	for code, want := range map[string]string{
 		"22P02": "data_exception", "22021": "data_exception", "22003": "data_exception", "23502": "not_null_violation",
 		"P0001": "raise_exception", "54000": "program_limit_exceeded",
@@ -178,6 +184,7 @@ func TestPoisonIsDecidedByAList(t *testing.T) {
 // What OnPoison returns ends the write, and nothing of it is stored: no row, no
 // dead letter, no position.
 func TestOnPoisonAborts(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	choosy(t, db)
 	s := newTest(t, testConfig(db))

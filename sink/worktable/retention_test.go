@@ -15,6 +15,7 @@ import (
 // TestRetention: the bridge stores its policy, takes old partitions away while it
 // writes, says which subscription expires, and with the rights it asks for only.
 func TestRetention(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	cfg := testConfig(db)
 	cfg.Retention = Retention{Policy: Policy{Min: time.Second, Max: time.Second}, Changes: &Policy{Max: 2 * time.Hour, OnExceeded: "keep"}}.withDefaults()
@@ -36,6 +37,7 @@ func TestRetention(t *testing.T) {
 
 // TestInboxIsNoBridge: the name under which workers move rows is not a bridge's.
 func TestInboxIsNoBridge(t *testing.T) {
+	t.Parallel()
 	s := newTest(t, testConfig(shared(t)))
 	_, err := s.Open(ctxOf(t), sink.Source{Name: "inbox"})
 	var config *fault.ConfigError
@@ -45,6 +47,7 @@ func TestInboxIsNoBridge(t *testing.T) {
 // TestTrimKeepsWhatTellsTheHead: behind many idle marks the newest row that added to
 // log stays.
 func TestTrimKeepsWhatTellsTheHead(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	s := newTest(t, testConfig(db))
 	s.tune.trimEvery, s.tune.trimKeep = 10, 5

@@ -23,6 +23,7 @@ import (
 // What is read in the statement that waits for a lock is from before the wait: the
 // reason why taking the lock and reading are two statements everywhere.
 func TestReadAfterLockIsAStatementOfItsOwn(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	s := opened(t, testConfig(db), "shop")
 	writeN(t, s, 10, 1)
@@ -59,6 +60,7 @@ func TestReadAfterLockIsAStatementOfItsOwn(t *testing.T) {
 // A plain UPDATE of the epoch passes beside a fence that is held: only FOR UPDATE
 // waits for it.
 func TestFenceIsWaitedForByForUpdateAlone(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	opened(t, testConfig(db), "shop")
 	_, release := hold(t, db, "SELECT walbridge.fence('shop', 1)")
@@ -73,6 +75,7 @@ func TestFenceIsWaitedForByForUpdateAlone(t *testing.T) {
 // Two bridges in one log interleave, and nothing ever appears below a seq that was
 // visible.
 func TestNothingAppearsBelowAVisibleSeq(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	const writes, rows = 25, 40
 	var g errgroup.Group
@@ -115,6 +118,7 @@ func TestNothingAppearsBelowAVisibleSeq(t *testing.T) {
 // A writer whose idea of the last batch is wrong is fenced by the key of batch,
 // also when its epoch is right.
 func TestCompareAndAppend(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	s := opened(t, testConfig(db), "shop")
 	writeN(t, s, 10, 3)
@@ -126,6 +130,7 @@ func TestCompareAndAppend(t *testing.T) {
 // Open refuses, once, to take a source away from another instance that opened it
 // since: the caller becomes the standby and asks for the lock first.
 func TestOpenFindsAForeignEpoch(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	a, b := opened(t, testConfig(db), "shop"), newTest(t, testConfig(db))
 	mustOpen(t, a, "shop") // its own epoch is not foreign
@@ -141,6 +146,7 @@ func TestOpenFindsAForeignEpoch(t *testing.T) {
 // An epoch that another instance raised says nothing to one that has taken the
 // lock on the name anew.
 func TestOpenAfterLockIsNoRivalry(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	a, b := newTest(t, testConfig(db)), newTest(t, testConfig(db))
 	l, err := a.Lock(ctxOf(t), "shop", time.Minute, nil)
@@ -156,6 +162,7 @@ func TestOpenAfterLockIsNoRivalry(t *testing.T) {
 // A program and a schema that do not fit refuse each other with both numbers, and
 // the number of lanes has to be the schema's.
 func TestOpenChecksTheSchema(t *testing.T) {
+	t.Parallel()
 	bare := pgtest.Shared(t).DB(t)
 	_, err := newTest(t, testConfig(bare)).Open(ctxOf(t), sink.Source{Name: "shop"})
 	var config *fault.ConfigError
@@ -181,6 +188,7 @@ func TestOpenChecksTheSchema(t *testing.T) {
 
 // Partitions are made before they are needed, under writes, and none is missing.
 func TestPartitionRollover(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	s := newTest(t, testConfig(db))
 	s.tune.partitionSize = 100
@@ -197,6 +205,7 @@ func TestPartitionRollover(t *testing.T) {
 
 // A partition that is gone is made anew, and its absence condemns no row.
 func TestMissingPartitionIsNoPoison(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	told := 0
 	s := newTest(t, testConfig(db))
@@ -217,6 +226,7 @@ func TestMissingPartitionIsNoPoison(t *testing.T) {
 // Old rows of batch go, some at a time, from where the last trim ended; the newest
 // stay, of this source and of others.
 func TestTrim(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	s := newTest(t, testConfig(db))
 	s.tune.trimEvery, s.tune.trimKeep, s.tune.trimMost, s.tune.notifyPause = 10, 5, 8, time.Millisecond
@@ -244,6 +254,7 @@ func TestTrim(t *testing.T) {
 // Readers are told of rows, not of positions, from another session than the
 // writer's, several writes at once.
 func TestNotify(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	s := newTest(t, testConfig(db))
 	s.tune.notifyPause = time.Second
@@ -274,6 +285,7 @@ func TestNotify(t *testing.T) {
 // A new stream's number is given outside the write, so that two writers that meet
 // on a name do not wait for each other's batch; both get the same.
 func TestStreamsAreNumberedOnce(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	var sinks []*Sink
 	for i := range 4 {
@@ -301,6 +313,7 @@ func TestStreamsAreNumberedOnce(t *testing.T) {
 
 // A write that cannot end in time fails as what it is, and holds nothing up.
 func TestWriteTimeout(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	cfg := testConfig(db)
 	cfg.WriteTimeout = time.Second
@@ -317,6 +330,7 @@ func TestWriteTimeout(t *testing.T) {
 }
 
 func TestForeignBatches(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	s := newTest(t, testConfig(db))
 	early := fill(s, 10, 1)
@@ -333,6 +347,7 @@ func TestForeignBatches(t *testing.T) {
 // A sink without password, in a role that may do just what it needs, never shows
 // the secret.
 func TestSecretsStayOut(t *testing.T) {
+	t.Parallel()
 	for _, dsn := range []secret.DSN{
 		"postgres://u:hunter2@127.0.0.1:1/x?connect_timeout=1", "postgres://u:hunter2@127.0.0.1:notaport/x", "host=127.0.0.1 port=1 user=u password='hunter2'",
 	} {
@@ -359,6 +374,7 @@ func TestSecretsStayOut(t *testing.T) {
 // A position survives a crash of a server whose database does not wait for its
 // commits: the sink asks for it.
 func TestDurableWhateverTheDatabaseAsks(t *testing.T) {
+	t.Parallel()
 	cluster := pgtest.New(t, pgtest.Fsync(), pgtest.Setting("synchronous_commit", "off"), pgtest.Setting("wal_writer_delay", "10s"))
 	db := migrated(t, cluster)
 	s := opened(t, testConfig(db), "shop")
@@ -376,6 +392,7 @@ func TestDurableWhateverTheDatabaseAsks(t *testing.T) {
 
 // Schemas with names that need quotes work.
 func TestQuotedSchema(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Shared(t).DB(t)
 	cfg := testConfig(db)
 	cfg.Schema = "Shop-Work"

@@ -40,6 +40,7 @@ func letters(t *testing.T, n int) (*pgtest.DB, *Sink, *Store) {
 }
 
 func TestListAndShow(t *testing.T) {
+	t.Parallel()
 	_, _, store := letters(t, 3)
 	all, err := store.List(ctxOf(t), Filter{})
 	require.NoError(t, err)
@@ -81,6 +82,7 @@ func TestListAndShow(t *testing.T) {
 }
 
 func TestDiscard(t *testing.T) {
+	t.Parallel()
 	db, _, store := letters(t, 2)
 	n, err := store.Discard(ctxOf(t), []int64{1, 3, 999}, Operator{Who: "ann", ToolVersion: "1.0", Note: "obsolete"})
 	require.NoError(t, err)
@@ -104,6 +106,7 @@ func TestDiscard(t *testing.T) {
 // An item that log had refused is replayed as it was mapped, to the last value, at
 // a new seq, once; no position moves, and the bridge goes on.
 func TestReplayOfARefusedItem(t *testing.T) {
+	t.Parallel()
 	db, s, store := letters(t, 2)
 	_, err := store.Replay(ctxOf(t), 3, nil, Operator{}, false)
 	var config *fault.ConfigError
@@ -136,6 +139,7 @@ func TestReplayOfARefusedItem(t *testing.T) {
 
 // A change that could not be mapped is mapped again from what was kept.
 func TestReplayOfAnUnmappedChange(t *testing.T) {
+	t.Parallel()
 	db, _, store := letters(t, 1)
 	replay := func(remap Remap) error {
 		_, err := store.Replay(ctxOf(t), 1, remap, Operator{}, false)
@@ -161,6 +165,7 @@ func TestReplayOfAnUnmappedChange(t *testing.T) {
 
 // Two operators that replay one letter at once add it once.
 func TestReplayOnce(t *testing.T) {
+	t.Parallel()
 	db, _, store := letters(t, 1)
 	db.Exec(t, "ALTER TABLE walbridge.log DROP CONSTRAINT no_bad")
 	other, err := OpenStore(ctxOf(t), testConfig(db))
@@ -183,6 +188,7 @@ func TestReplayOnce(t *testing.T) {
 }
 
 func TestReadLatest(t *testing.T) {
+	t.Parallel()
 	db, s, _ := letters(t, 2)
 	l, err := ReadLatest(ctxOf(t), testConfig(db), "never")
 	require.NoError(t, err)

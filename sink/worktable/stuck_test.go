@@ -64,6 +64,7 @@ func stopped(t *testing.T, db *pgtest.DB, at stage) {
 // A process that is stopped with the log locked is ended by the next writer, and
 // the log goes on; what it had sent is gone, and it is fenced by nothing but that.
 func TestStoppedProcessDoesNotStopTheLog(t *testing.T) {
+	t.Parallel()
 	for _, where := range []stage{stageCopy, stageCommit} {
 		t.Run(string(where), func(t *testing.T) {
 			db := shared(t)
@@ -87,6 +88,7 @@ func TestStoppedProcessDoesNotStopTheLog(t *testing.T) {
 // source, and loses its session to the next writer, because its transaction has
 // lasted longer than a write may.
 func TestBlackHoledWriterIsFencedAndEnded(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	proxy := pgtest.NewProxy(t, db.DSN())
 	cfg := testConfig(db)
@@ -129,6 +131,7 @@ func TestBlackHoledWriterIsFencedAndEnded(t *testing.T) {
 // A writer that waits for a synchronous standby is never ended, however long it
 // takes: the other one gives up its own write instead, and names it.
 func TestWaitForAStandbyIsNeverEnded(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, pgtest.New(t))
 	cfg := testConfig(db)
 	cfg.WriteTimeout = time.Second
@@ -156,6 +159,7 @@ func TestWaitForAStandbyIsNeverEnded(t *testing.T) {
 // what became of it. Nothing of it is visible, Open waits, and then answers that the
 // batch is stored: one copy.
 func TestUnknownCommit(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, pgtest.New(t))
 	proxy := pgtest.NewProxy(t, db.DSN())
 	cfg := testConfig(db)
@@ -187,6 +191,7 @@ func TestUnknownCommit(t *testing.T) {
 // Giving up a write does not cancel its commit. pgconn by itself would: its cancel
 // request ends the wait for the standby, and the commit becomes visible.
 func TestGivingUpCancelsNothing(t *testing.T) {
+	t.Parallel()
 	db := migrated(t, pgtest.New(t))
 	s := opened(t, testConfig(db), "shop")
 	plain, err := pgconn.Connect(t.Context(), db.DSN())
@@ -223,6 +228,7 @@ func TestGivingUpCancelsNothing(t *testing.T) {
 
 // Somebody else's session in the way is named and left alone.
 func TestOthersAreNamedAndLeftAlone(t *testing.T) {
+	t.Parallel()
 	db := shared(t)
 	cfg := testConfig(db)
 	cfg.WriteTimeout = time.Second
@@ -246,6 +252,7 @@ func TestOthersAreNamedAndLeftAlone(t *testing.T) {
 // A server that ends the session with a commit in flight leaves all of it or
 // nothing, and Open says which.
 func TestServerDiesInAWrite(t *testing.T) {
+	t.Parallel()
 	cluster := pgtest.New(t, pgtest.Fsync(), pgtest.Setting("synchronous_commit", "off"))
 	db := migrated(t, cluster)
 	s := opened(t, testConfig(db), "shop")
