@@ -24,6 +24,7 @@ func TestProtocol(t *testing.T) {
 		{"RenewAndRelease", renewAndRelease},
 		{"TrimKeepsTheNewest", trimKeepsTheNewest},
 		{"FetchMissesNothing", fetchMissesNothing},
+		{"FetchOfManyLanes", fetchOfManyLanes},
 		{"FetchDoesNotPassWhatIsBeingWritten", fetchDoesNotPassWhatIsBeingWritten},
 		{"FetchFindsWhatHasNoBatch", fetchFindsWhatHasNoBatch},
 		{"FetchCostsWhatItReturns", fetchCostsWhatItReturns},

@@ -34,7 +34,7 @@ type reader struct {
 
 func (w table) reader(r *rand.Rand, sub string) *reader {
 	w.t.Helper()
-	x := &reader{w, w.Conn(w.t), r, sub, make([]int64, lanes), make([][]int64, lanes), make([][]int64, lanes)}
+	x := &reader{w, w.Conn(w.t), r, sub, make([]int64, w.lanes), make([][]int64, w.lanes), make([][]int64, w.lanes)}
 	for l := range x.after {
 		x.after[l] = int64(r.IntN(500))
 		for _, s := range w.Query(w.t, `SELECT seq FROM walbridge.log l JOIN walbridge.subscription s ON s.name = $1
@@ -79,9 +79,9 @@ func (x *reader) all() {
 	x.w.t.Helper()
 	for calls, idle := 0, 0; idle < 8; calls++ {
 		require.Less(x.w.t, calls, 2000)
-		subset := x.rand.Perm(lanes)
+		subset := x.rand.Perm(x.w.lanes)
 		if idle == 0 { // at the end ask for all
-			subset = subset[:1+x.rand.IntN(lanes)]
+			subset = subset[:1+x.rand.IntN(x.w.lanes)]
 		}
 		idle++
 		if x.fetch(subset) {
@@ -118,6 +118,10 @@ func fetchMissesNothing(t *testing.T, w table) {
 		}
 	}
 }
+
+// Where the lanes are too many to be looked for one by one, they are told apart in
+// the rows.
+func fetchOfManyLanes(t *testing.T, w table) { fetchMissesNothing(t, newTableOf(t, w.Cluster(), 32)) }
 
 // What is being written is not looked through, though its seqs are taken, and a batch
 // that waits behind it is not visible before it.

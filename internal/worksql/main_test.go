@@ -31,16 +31,22 @@ const (
 // table is a work table and what tests do with it.
 type table struct {
 	*pgtest.DB
-	t *testing.T
+	t     *testing.T
+	lanes int
 }
 
 func newTable(t *testing.T, c *pgtest.Cluster) table {
 	t.Helper()
-	db := c.DBFrom(t, "worksql", func(dsn string) error {
+	return newTableOf(t, c, lanes)
+}
+
+func newTableOf(t *testing.T, c *pgtest.Cluster, lanes int) table {
+	t.Helper()
+	db := c.DBFrom(t, fmt.Sprint("worksql-", lanes), func(dsn string) error {
 		_, err := migrate.Up(context.Background(), migrate.Config{DSN: secret.DSN(dsn), Lanes: lanes, ToolVersion: "test"})
 		return err
 	})
-	w := table{db, t}
+	w := table{db, t, lanes}
 	w.Exec(t, "SELECT walbridge.make_partitions(2000, 2, 1000)")
 	w.Exec(t, "INSERT INTO walbridge.source (name) VALUES ('a')")
 	return w
