@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -28,7 +29,7 @@ func (s *Subscription) RunBatch(ctx context.Context, handle BatchHandler) error 
 	w.ordered = true
 	return w.work(ctx, s.cfg.Concurrency, func() {
 		for {
-			b := w.takeBatch(0)
+			b := w.takeBatch()
 			if b == nil {
 				return
 			}
@@ -60,34 +61,61 @@ type errNotItems struct{ error }
 // Unwrap returns the reason.
 func (e errNotItems) Unwrap() error { return e.error }
 
-// takeBatch waits for a batch, of at most so many lanes; 0: of any number. nil: the
-// worker stops.
-func (w *worker) takeBatch(mostLanes int) *batch {
+// takeBatch waits for a batch. nil: the worker stops.
+func (w *worker) takeBatch() *batch {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for !w.stopping && w.asked.Err() == nil {
-		b := &batch{worker: w}
-		for range w.order {
-			w.next = (w.next + 1) % len(w.order)
-			l := w.order[w.next]
-			from := len(b.entries)
-			if l.claimed || w.inTx && l.settling {
-				continue
-			}
-			if b.entries = l.takeInOrder(w.cfg.BatchItems-from, b.entries); len(b.entries) > from {
-				l.claimed = true
-				b.lanes = append(b.lanes, l)
-			}
-			if len(b.entries) >= w.cfg.BatchItems || mostLanes > 0 && len(b.lanes) == mostLanes {
-				break
+		b := &batch{worker: w, lanes: w.unclaimed()}
+		for _, most := range w.portions(len(b.lanes)) {
+			for _, l := range b.lanes {
+				b.entries = l.takeInOrder(min(most, w.cfg.BatchItems-len(b.entries)), b.entries)
 			}
 		}
 		if len(b.entries) > 0 {
+			b.lanes = slices.DeleteFunc(b.lanes, func(l *lane) bool { return l.running == 0 })
+			for _, l := range b.lanes {
+				l.claimed = true
+			}
+			if w.inTx {
+				slices.SortFunc(b.entries, func(a, b *entry) int { return cmp.Compare(a.item.Seq, b.item.Seq) })
+			}
 			return b
 		}
 		w.cond.Wait()
 	}
 	return nil
+}
+
+// unclaimed are the lanes with items of which no batch is being handled, beginning
+// with the one whose turn it is; in RunTx no more than a handler's part of all lanes,
+// since its batches are spread over them. Called with mu held.
+func (w *worker) unclaimed() []*lane {
+	most := len(w.order)
+	if w.inTx {
+		most = (most + w.handlers - 1) / w.handlers
+	}
+	var lanes []*lane
+	for range w.order {
+		w.next = (w.next + 1) % len(w.order)
+		l := w.order[w.next]
+		if l.claimed || l.draining || l.items == 0 || w.inTx && l.settling {
+			continue
+		}
+		if lanes = append(lanes, l); len(lanes) == most {
+			break
+		}
+	}
+	return lanes
+}
+
+// portions are how many items at most are taken of each lane, in turns: in RunTx first
+// a part of each, so that the batch is much like what the log has next.
+func (w *worker) portions(lanes int) []int {
+	if !w.inTx || lanes == 0 {
+		return []int{w.cfg.BatchItems}
+	}
+	return []int{(w.cfg.BatchItems + lanes - 1) / lanes, w.cfg.BatchItems}
 }
 
 // run handles the batch and gives its lanes back.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -15,17 +16,18 @@ import (
 // that fails is alone: that one is parked, the others commit.
 //
 // tx is READ COMMITTED; it cannot be committed or rolled back by the handler, but
-// Begin gives savepoints. It ends with the handler. The items are of one lane,
-// sorted by seq. The handler is called from several goroutines, for different lanes,
-// which may write the same row: take locks in one order, for instance by sorting.
+// Begin gives savepoints. It ends with the handler. The items are sorted by seq. The
+// handler is called from several goroutines, for items of different lanes, so for
+// different keys, which may still write the same row: take locks in one order, for
+// instance by sorting.
 // Serialization failures, deadlocks and lock time-outs are tried again three times
 // before they count as an attempt.
 type TxHandler func(ctx context.Context, tx pgx.Tx, items []Item) error
 
 // RunTx is Run with effects in this database: each item takes effect exactly once,
-// since effects and checkpoint are one transaction that commits only while the lane
-// is this worker's. Lanes go in parallel, a lane's items one batch after the other,
-// up to Config.BatchItems each.
+// since effects and checkpoint are one transaction that commits only while its lanes
+// are this worker's. A batch has up to Config.BatchItems of some of the lanes; other
+// lanes go in parallel, a lane's items one batch after the other.
 func (s *Subscription) RunTx(ctx context.Context, project TxHandler) error {
 	m, unregister, err := newMetrics(s.cfg)
 	if err != nil {
@@ -34,11 +36,11 @@ func (s *Subscription) RunTx(ctx context.Context, project TxHandler) error {
 	defer unregister()
 	w := newWorker(s, m)
 	w.ordered, w.inTx = true, true
-	handlers := min(s.cfg.Concurrency, max(int(s.pool.Config().MaxConns)-2, 1))
-	return w.work(ctx, handlers, func() {
+	w.handlers = min(s.cfg.Concurrency, max(int(s.pool.Config().MaxConns)-2, 1))
+	return w.work(ctx, w.handlers, func() {
 		var pause pauses
 		for {
-			b := w.takeBatch(1)
+			b := w.takeBatch()
 			if b == nil {
 				return
 			}
@@ -54,7 +56,7 @@ func (s *Subscription) RunTx(ctx context.Context, project TxHandler) error {
 	})
 }
 
-// projector handles one batch of one lane.
+// projector handles one batch.
 type projector struct {
 	*batch
 	project TxHandler
@@ -105,23 +107,16 @@ func (p projector) once(ctx context.Context, conn *pgx.Conn, part []*entry) erro
 }
 
 // commit settles the part as the last thing in the transaction. When that fails, for
-// whatever reason, the lane is taken anew, since memory says that it is done.
+// whatever reason, its lanes are taken anew, since memory says that it is done.
 func (p projector) commit(ctx context.Context, tx pgx.Tx, part []*entry) error {
-	l := part[0].lane
-	p.mu.Lock()
-	if l.gone {
-		p.mu.Unlock()
+	all, lanes := p.finish(part)
+	if all == nil {
 		_ = tx.Rollback(context.WithoutCancel(ctx))
 		return errNotItems{ErrLost}
 	}
-	for _, e := range part {
-		l.done(e)
-	}
-	s := l.snapshot()
-	p.mu.Unlock()
 	err := ErrLost
 	if p.clock.left() > 0 {
-		err = p.write(ctx, tx.Conn().PgConn(), []settlement{s})
+		err = p.write(ctx, tx.Conn().PgConn(), all)
 	}
 	if err == nil {
 		err = tx.Commit(ctx)
@@ -131,11 +126,35 @@ func (p projector) commit(ctx context.Context, tx pgx.Tx, part []*entry) error {
 		if errors.Is(err, errLostLease) {
 			p.metrics.fenced()
 		}
-		p.dropUnknown([]*lane{l})
+		p.dropUnknown(lanes)
 		return errNotItems{fmt.Errorf("settle: %w", err)}
 	}
-	p.settled([]settlement{s}, nil, true)
+	p.settled(all, nil, true)
 	return nil
+}
+
+// finish marks the part as done in memory and takes what is to be written of its
+// lanes; nothing when one of them is lost.
+func (p projector) finish(part []*entry) ([]settlement, []*lane) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var lanes []*lane
+	for _, l := range p.lanes {
+		if slices.ContainsFunc(part, func(e *entry) bool { return e.lane == l }) {
+			lanes = append(lanes, l)
+		}
+	}
+	if slices.ContainsFunc(lanes, func(l *lane) bool { return l.gone }) {
+		return nil, nil
+	}
+	for _, e := range part {
+		e.lane.done(e)
+	}
+	all := make([]settlement, len(lanes))
+	for i, l := range lanes {
+		all[i] = l.snapshot()
+	}
+	return all, lanes
 }
 
 // boundTx is a transaction that ends with the handler.

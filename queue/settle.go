@@ -193,7 +193,10 @@ func (w *worker) write(ctx context.Context, conn *pgconn.PgConn, all []settlemen
 			})
 		}
 	}
-	var doc any
+	var done, doc any // NULL spares the function a look at parked
+	if len(handled) > 0 {
+		done = handled
+	}
 	if len(exceptions) > 0 {
 		text, err := json.Marshal(exceptions)
 		if err != nil {
@@ -203,7 +206,7 @@ func (w *worker) write(ctx context.Context, conn *pgconn.PgConn, all []settlemen
 	}
 	return call(ctx, conn, nil, "SELECT "+w.cfg.table("settle")+
 		"($1, $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[]::int8multirange[], $7::bigint[], $8::json)",
-		w.cfg.Name, numbers, generations, ns, seqs, ranges, handled, doc)
+		w.cfg.Name, numbers, generations, ns, seqs, ranges, done, doc)
 }
 
 // maxMessage bounds what is stored of an error, in bytes before those that no text

@@ -30,6 +30,7 @@ type worker struct {
 	metrics  *metrics
 	clock    *leaseClock
 	inTx     bool // RunTx: each batch settles itself
+	handlers int  // of RunTx
 	ordered  bool // batches
 	readWake chan struct{}
 	markWake chan struct{} // somebody waits for the position of what moves inbox
