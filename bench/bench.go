@@ -31,6 +31,7 @@ func settings() map[string]string {
 	return map[string]string{
 		"wal_level": "logical", "fsync": "on", "synchronous_commit": "on", "shared_buffers": "512MB", "max_wal_size": "8GB",
 		"max_replication_slots": "40", "max_wal_senders": "20", "autovacuum": "off", "checkpoint_timeout": "30min", "logical_decoding_work_mem": "64MB",
+		"max_connections": "1200",
 	}
 }
 

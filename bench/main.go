@@ -6,6 +6,9 @@
 //	make bench-full    everything but Kafka
 //	make bench-kafka   into Kafka, beside Debezium
 //
+// The consumers of the work table are measured likewise, against a table whose rows
+// are claimed one by one, and against the same writes without any reading.
+//
 // The rules it keeps: WAL is made first, with nobody consuming, and every run
 // reads a copy of the same slot, so that all contenders decode the same WAL; runs
 // of the contenders alternate; what is counted is counted at the destination, or,
@@ -116,6 +119,10 @@ func (b *bench) measurements() []measurement {
 		{"start", false, b.start},
 		{"idle", false, b.idle},
 		{"memory", false, b.memory},
+		{"consume", false, b.consume},
+		{"runtx", false, b.project},
+		{"rare", false, b.rare},
+		{"inbox", false, b.inbox},
 		{"kafka drain", true, b.kafkaDrain},
 		{"kafka latency", true, b.kafkaLatency},
 		{"kafka ceiling", true, b.kafkaCeiling},

@@ -125,7 +125,41 @@ func others(groups []group) string {
 	return b.String()
 }
 
-var generated = regexp.MustCompile(`(?s)<!-- (throughput|figures|conditions|kafka|latency) of (bench/results/[\w.-]+) -->\n.*?<!-- end -->`)
+// consumers is the table of what works on a work table: medians, each beside those of
+// whatever did the same, and backlogs beside the first of them.
+func consumers(groups []group) string {
+	rateOf := func(g group) float64 { return g.median(func(r run) float64 { return r.RowsPerS }) }
+	var b strings.Builder
+	fmt.Fprintln(&b, "| measurement | items | runs | walbridge, items/s | of the first backlog | against | items/s | walbridge is |\n|---|---|---|---|---|---|---|---|")
+	first := 0.0
+	for _, g := range groups {
+		rate := rateOf(g)
+		if g.Contender != "walbridge" || rate == 0 {
+			continue
+		}
+		share := ""
+		if strings.HasPrefix(g.Case, "backlog") {
+			if first == 0 {
+				first = rate
+			}
+			share = fmt.Sprintf("%.2f×", rate/first)
+		}
+		row := fmt.Sprintf("| %s, %s | %.0f | %d | %.0f | %s |", g.Measure, g.Case, g.median(func(r run) float64 { return r.Rows }), len(g.all), rate, share)
+		alone := true
+		for _, other := range groups {
+			if other.Contender != "walbridge" && other.Measure == g.Measure && other.Case == g.Case {
+				fmt.Fprintf(&b, "%s %s | %.0f | %.2f× |\n", row, other.Contender, rateOf(other), rate/rateOf(other))
+				alone = false
+			}
+		}
+		if alone {
+			fmt.Fprintf(&b, "%s | | |\n", row)
+		}
+	}
+	return b.String()
+}
+
+var generated = regexp.MustCompile(`(?s)<!-- (throughput|figures|consumers|conditions|kafka|latency) of (bench/results/[\w.-]+) -->\n.*?<!-- end -->`)
 
 // The tables of docs/performance.md say what the result files say.
 func TestPerformanceTables(t *testing.T) {
@@ -134,9 +168,14 @@ func TestPerformanceTables(t *testing.T) {
 	require.Regexp(t, generated, text)
 	want := generated.ReplaceAllStringFunc(text, func(part string) string {
 		m := generated.FindStringSubmatch(part)
+		if _, err := os.Stat(filepath.Join(root, m[2])); os.IsNotExist(err) {
+			return fmt.Sprintf("<!-- %s of %s -->\nNot measured yet.\n\n<!-- end -->", m[1], m[2])
+		}
 		env, groups := readRuns(t, m[2])
 		body := ""
 		switch m[1] {
+		case "consumers":
+			body = consumers(groups)
 		case "throughput":
 			body = throughput(groups)
 		case "figures":
