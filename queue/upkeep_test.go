@@ -1,8 +1,10 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -187,6 +189,11 @@ func kept(t *testing.T, db *pgtest.DB) {
 	require.Equal(t, "event held ledger 0, change held ledger 0", retained(t, db))
 	require.Equal(t, "active", db.One(t, "SELECT state FROM walbridge.subscription WHERE name = 'slow'"), "that it expires would gain nothing")
 	require.Equal(t, "{ledger} t", strings.Join(db.Query(t, "SELECT held_by, held_since IS NOT NULL FROM walbridge.retention WHERE kind = 'event'")[0], " "))
+	var said bytes.Buffer
+	k := keeperOf(t, db.DSN())
+	k.log = slog.New(slog.NewTextHandler(&said, nil))
+	k.must(t)
+	require.Contains(t, said.String(), `msg=retention_exceeded held_by="ledger (event from seq 0) ledger (change from seq 0) "`)
 	settles(t, db, "ledger", 250, "")
 	require.Equal(t, "event expired slow 0", retained(t, db))
 	require.Equal(t, "{} ∅", strings.Join(db.Query(t, "SELECT held_by, held_since FROM walbridge.retention WHERE kind = 'event'")[0], " "))

@@ -222,7 +222,11 @@ func showConsumers(line func(name, format string, args ...any), c *status.Consum
 		return
 	}
 	for _, s := range c.Subscriptions {
-		line("subscription", "%s: %s, lag %s, %d parked, %d dead, %d workers, %d of %d lanes", s.Name, s.State, backlogText(s.Lag), s.Parked, s.Dead, s.Workers, s.LanesOwned, s.Lanes)
+		holds := ""
+		if s.HoldsSeconds != nil {
+			holds = ", holds the log beyond its retention since " + ageText(*s.HoldsSeconds)
+		}
+		line("subscription", "%s: %s, lag %s, %d parked, %d dead, %d workers, %d of %d lanes%s", s.Name, s.State, backlogText(s.Lag), s.Parked, s.Dead, s.Workers, s.LanesOwned, s.Lanes, holds)
 	}
 	for _, w := range c.Workflows {
 		line("workflow", "%s: %d running, %d waiting, %d compensating, %d failed, %d halted", w.Name, w.Running, w.Waiting, w.Compensating, w.Failed, w.Halted)

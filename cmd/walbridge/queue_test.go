@@ -52,6 +52,9 @@ func TestSubscriptions(t *testing.T) {
 	require.Equal(t, exitOK, bridge.stopped(t), bridge.errs.String())
 	r := s.do(t, exitFailure, "status")
 	require.Contains(t, r.stdout, "subscription search: active", "the databases know it when no bridge runs")
+	require.NotContains(t, r.stdout, "holds the log")
+	s.db.Exec(t, "UPDATE walbridge.retention SET held_by = '{search}', held_since = clock_timestamp() - interval '1 hour' WHERE kind = 'event'")
+	require.Regexp(t, `subscription search: .*, holds the log beyond its retention since 1h0m`, s.do(t, exitFailure, "status").stdout)
 }
 
 func subscribed(t *testing.T, s *site) {

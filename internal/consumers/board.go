@@ -54,7 +54,8 @@ SELECT s.name, s.streams,
     CASE WHEN s.state = 'active' AND (p.items >= coalesce((s.settings ->> 'max_parked')::bigint, 100000)
             OR p.bytes >= coalesce((s.settings ->> 'max_parked_bytes')::bigint, 268435456)) THEN 'full' ELSE s.state END,
     l.lanes, l.owned, (SELECT count(*) FROM %[1]s.worker w WHERE w.subscription = s.name AND w.expires_at > clock_timestamp()),
-    p.items, coalesce(d.letters, 0)
+    p.items, coalesce(d.letters, 0),
+    (SELECT extract(epoch FROM max(clock_timestamp() - r.held_since))::double precision FROM %[1]s.retention r WHERE s.name = ANY (r.held_by))
 FROM %[1]s.subscription s
 CROSS JOIN LATERAL (
     SELECT count(*) AS lanes, count(*) FILTER (WHERE l.owner IS NOT NULL AND l.lease_expires_at > clock_timestamp()) AS owned
@@ -115,7 +116,7 @@ func (b *Board) heads(ctx context.Context, name string) ([]status.Subscription, 
 		return nil, fmt.Errorf("list subscriptions: %w", err)
 	}
 	all, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (s status.Subscription, err error) {
-		err = r.Scan(&s.Name, &s.Streams, &s.State, &s.Lanes, &s.LanesOwned, &s.Workers, &s.Parked, &s.Dead)
+		err = r.Scan(&s.Name, &s.Streams, &s.State, &s.Lanes, &s.LanesOwned, &s.Workers, &s.Parked, &s.Dead, &s.HoldsSeconds)
 		return s, err
 	})
 	if err != nil {

@@ -24,6 +24,11 @@ func (w *Watcher) Collect(out chan<- prometheus.Metric) {
 		}
 		w.gauge(out, s, "walbridge_queue_parked", "Items that a subscription has parked.", float64(s.Parked))
 		w.gauge(out, s, "walbridge_queue_dead", "Open dead letters of a subscription.", float64(s.Dead))
+		held := 0.0
+		if s.HoldsSeconds != nil {
+			held = *s.HoldsSeconds
+		}
+		w.gauge(out, s, "walbridge_queue_holds_log_seconds", "Since when log is kept beyond its retention for a subscription; 0 when it is not.", held)
 	}
 }
 

@@ -114,7 +114,7 @@ func TestWatches(t *testing.T) {
 	require.EqualValues(t, 50, s.Lag.Items)
 	require.InDelta(t, 60, *s.Lag.Seconds, 30)
 	require.Equal(t, 4, s.Lanes)
-	require.Equal(t, 4, series(t, w))
+	require.Equal(t, 5, series(t, w))
 	active.Store(false)
 	require.Nil(t, w.Latest())
 	require.Zero(t, series(t, w))
@@ -127,6 +127,46 @@ func known(w *Watcher) int {
 		return len(c.Subscriptions)
 	}
 	return -1
+}
+
+// A subscription for which the log is kept is named, with the time.
+func TestWhoHoldsTheLogIsNamed(t *testing.T) {
+	t.Parallel()
+	db := newTable(t)
+	db.Exec(t, `SELECT walbridge.subscribe('ledger', '{orders}', settings => '{"on_exceeded":"keep"}'), walbridge.subscribe('search', '{orders}')`)
+	write(t, db, "orders", 60_000)
+	db.Exec(t, "SELECT FROM walbridge.retain()") // the first partition is closed now
+	db.Exec(t, "UPDATE walbridge.closed_partition SET closed_at = clock_timestamp() - interval '8 days'")
+	require.NotEmpty(t, db.Query(t, "SELECT FROM walbridge.retain() WHERE what = 'held' AND subscription = 'ledger'"))
+	db.Exec(t, "UPDATE walbridge.retention SET held_since = held_since - interval '1 hour'")
+	var active atomic.Bool
+	w, _ := watching(t, db.DSN(), &active)
+	pgtest.Eventually(t, within, func() bool { return w.Latest() != nil }, "it has looked")
+	all := w.Latest().Subscriptions
+	require.Equal(t, []string{"ledger", "search"}, []string{all[0].Name, all[1].Name})
+	require.InDelta(t, 3600, *all[0].HoldsSeconds, 300)
+	require.Nil(t, all[1].HoldsSeconds)
+	require.InDelta(t, 3600, gaugeOf(t, w, "walbridge_queue_holds_log_seconds", "ledger"), 300)
+	require.Zero(t, gaugeOf(t, w, "walbridge_queue_holds_log_seconds", "search"))
+}
+
+func gaugeOf(t *testing.T, w *Watcher, name, subscription string) float64 {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	require.NoError(t, registry.Register(w))
+	all, err := registry.Gather()
+	require.NoError(t, err)
+	for _, family := range all {
+		for _, m := range family.Metric {
+			for _, l := range m.Label {
+				if family.GetName() == name && l.GetName() == "subscription" && l.GetValue() == subscription {
+					return m.Gauge.GetValue()
+				}
+			}
+		}
+	}
+	require.Fail(t, "there is no such series")
+	return 0
 }
 
 // While nobody reads, no session stays open; who comes is seen.

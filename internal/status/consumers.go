@@ -29,6 +29,9 @@ type Subscription struct {
 	Lag        Backlog  `json:"lag"`
 	Parked     int64    `json:"parked"`
 	Dead       int64    `json:"dead"` // open dead letters
+	// HoldsSeconds says for how long the log has been kept beyond its retention since
+	// this subscription has not settled it; nil: it is not.
+	HoldsSeconds *float64 `json:"holds_log_seconds,omitempty"`
 }
 
 // Backlog is what is in the log and not settled. Parked items do not count.

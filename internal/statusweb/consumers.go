@@ -65,6 +65,9 @@ func newSubscription(s status.Subscription) subscription {
 		workers.Tone = "busy"
 	}
 	v.Figures = []figure{behind, workers, warned("Parked", s.Parked, s.State == status.SubscriptionFull), warned("Dead letters", s.Dead, s.Dead > 0)}
+	if s.HoldsSeconds != nil {
+		v.Figures = append(v.Figures, figure{Name: "Holds the log", Value: seconds(*s.HoldsSeconds), Note: "beyond its retention", Tone: "busy"})
+	}
 	return v
 }
 

@@ -1,9 +1,14 @@
 package worktable
 
 import (
+	"bytes"
+	"context"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/walbridge/walbridge/internal/fault"
@@ -33,6 +38,43 @@ func TestRetention(t *testing.T) {
 	}, "and are gone")
 	writeN(t, s, 0x2000, 10)
 	require.Equal(t, "01:00:00 f keep", db.One(t, "SELECT (max_age - interval '1 hour') || ' ' || (floor > 0)::text::char || ' ' || on_exceeded FROM walbridge.retention WHERE kind = 'change'"))
+}
+
+// TestKeptLogIsNamed: whom the log is kept for is in the bridge's log.
+func TestKeptLogIsNamed(t *testing.T) {
+	db := shared(t)
+	cfg := testConfig(db)
+	cfg.Retention = Retention{Policy: Policy{Min: time.Second, Max: time.Second, OnExceeded: "keep"}}.withDefaults()
+	said := &safeText{}
+	s := New(cfg, hclog.New(&hclog.LoggerOptions{Output: said}))
+	t.Cleanup(func() { require.NoError(t, s.Close(context.Background())) })
+	s.tune.partitionSize, s.tune.retainAfter, s.tune.retainEvery = 50, 10*time.Millisecond, 50*time.Millisecond
+	mustOpen(t, s, "shop")
+	db.Exec(t, "SELECT walbridge.subscribe('abandoned', '{orders}')")
+	writeN(t, s, 0x1000, 120)
+	pgtest.Eventually(t, within, func() bool {
+		return strings.Contains(said.String(), `the log is kept beyond its retention: held_by="abandoned (events from seq`)
+	}, "the log names it")
+	require.Equal(t, "{abandoned} 0", db.One(t, "SELECT held_by::text || ' ' || floor FROM walbridge.retention WHERE kind = 'event'"))
+	require.Equal(t, "active", db.One(t, "SELECT state FROM walbridge.subscription"))
+}
+
+// safeText is an output that is read while it is written.
+type safeText struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *safeText) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(b)
+}
+
+func (s *safeText) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
 }
 
 // TestInboxIsNoBridge: the name under which workers move rows is not a bridge's.
