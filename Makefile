@@ -56,7 +56,7 @@ bench-full: deps ## measure: everything but Kafka, at full size (an hour)
 
 .PHONY: bench-kafka
 bench-kafka: deps ## measure: into Kafka, beside Debezium (ten minutes; needs Java and Maven)
-	go run ./bench -kafka -full -debezium "$$(.ci/debezium)" -out bench/results/kafka.jsonl $(BENCHFLAGS)
+	go run ./bench -kafka -full -envelopes walbridge,debezium -debezium "$$(.ci/debezium)" -out bench/results/kafka.jsonl $(BENCHFLAGS)
 
 .PHONY: debezium-record
 debezium-record: ## record anew what Debezium makes of a workload (half a minute; needs a JDK and Maven)

@@ -30,17 +30,18 @@ func (b *bench) kafkaCeiling(ctx context.Context) error {
 	for run := range b.o.runs {
 		for _, p := range []struct {
 			name    string
-			produce func(ctx context.Context, topic string, rows []row, n int64) error
+			produce func(ctx context.Context, topic string, rows []row, n int64) (time.Duration, error)
 		}{{"sink alone", b.produceBySink}, {"kafka-go Writer", b.produceByWriter}} {
 			topic := fmt.Sprintf("ceiling-%d-%t", run, p.name == "sink alone")
 			if err := b.kafka.makeTopic(ctx, topic); err != nil {
 				return err
 			}
-			self, broker, begun := cpuSelf(), cpuSeconds(b.kafka.broker.PID()), time.Now()
-			if err := p.produce(ctx, topic, rows, n); err != nil {
+			self, broker := cpuSelf(), cpuSeconds(b.kafka.broker.PID())
+			took, err := p.produce(ctx, topic, rows, n)
+			if err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
-			r := result{Measure: "kafka ceiling", Case: "from memory", Contender: p.name, Run: run, Rows: n, Seconds: time.Since(begun).Seconds(), ClientCPU: cpuSelf() - self}
+			r := result{Measure: "kafka ceiling", Case: "from memory", Contender: p.name, Run: run, Rows: n, Seconds: took.Seconds(), ClientCPU: cpuSelf() - self}
 			r.Figures = map[string]float64{"broker_cpu_s": cpuSeconds(b.kafka.broker.PID()) - broker}
 			records, bytes, err := b.kafka.count(ctx, topic)
 			if err != nil {
@@ -86,13 +87,15 @@ func changeRecords() []row {
 	return rows
 }
 
-// produceBySink fills a batch while the one before is written, as the pipeline does.
-func (b *bench) produceBySink(ctx context.Context, topic string, rows []row, n int64) error {
+// produceBySink fills a batch while the one before is written, as the pipeline does. It
+// returns the time that this took, once the sink was open.
+func (b *bench) produceBySink(ctx context.Context, topic string, rows []row, n int64) (time.Duration, error) {
 	s := sinkkafka.New(sinkkafka.Config{Brokers: []string{b.kafka.broker.Addr()}, Compression: "none"}.WithDefaults(), nil)
 	if _, err := s.Open(ctx, sink.Source{Name: topic}); err != nil {
-		return err
+		return 0, err
 	}
 	defer s.Close(ctx)
+	begun := time.Now()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	empty, full := make(chan sink.Batch, 2), make(chan sink.Batch)
@@ -118,12 +121,12 @@ func (b *bench) produceBySink(ctx context.Context, topic string, rows []row, n i
 			cancel()
 			for range full { // let the other end
 			}
-			return err
+			return 0, err
 		}
 		batch.Reset()
 		empty <- batch
 	}
-	return nil
+	return time.Since(begun), nil
 }
 
 func fill(batch sink.Batch, topic string, rows []row, first int64) {
@@ -146,16 +149,17 @@ func (b *bench) warmBroker(ctx context.Context) error {
 		return err
 	}
 	rows := changeRecords()
-	if err := b.produceByWriter(ctx, topic, rows, n); err != nil {
+	if _, err := b.produceByWriter(ctx, topic, rows, n); err != nil {
 		return err
 	}
-	if err := b.produceBySink(ctx, topic, rows, n); err != nil {
+	if _, err := b.produceBySink(ctx, topic, rows, n); err != nil {
 		return err
 	}
 	return b.kafka.deleteTopic(ctx, topic)
 }
 
-func (b *bench) produceByWriter(ctx context.Context, topic string, rows []row, n int64) (err error) {
+func (b *bench) produceByWriter(ctx context.Context, topic string, rows []row, n int64) (time.Duration, error) {
+	begun := time.Now()
 	failed := make(chan error, 1)
 	w := &kafka.Writer{
 		Addr: kafka.TCP(b.kafka.broker.Addr()), Topic: topic, Balancer: kafka.Murmur2Balancer{}, RequiredAcks: kafka.RequireAll, Async: true,
@@ -176,16 +180,16 @@ func (b *bench) produceByWriter(ctx context.Context, topic string, rows []row, n
 			messages[i] = kafka.Message{Key: r.key, Value: r.value}
 		}
 		if err := w.WriteMessages(ctx, messages...); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if err := w.Close(); err != nil {
-		return err
+		return 0, err
 	}
 	select {
 	case err := <-failed:
-		return err
+		return 0, err
 	default:
-		return nil
+		return time.Since(begun), nil
 	}
 }
