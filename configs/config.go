@@ -26,6 +26,8 @@ type Config struct {
 	Memory Memory `yaml:"memory"`
 	// OnError says what becomes of an item that can never be stored.
 	OnError OnError `yaml:"on_error"`
+	// Snapshot bounds the reading of rows that are older than the stream.
+	Snapshot Snapshot `yaml:"snapshot"`
 	// HTTP is the listener of the status page and the metrics.
 	HTTP HTTP `yaml:"http"`
 	// Log is how the bridge logs to its standard error.
@@ -79,6 +81,18 @@ type OnError struct {
 	// MaxPerMinute is the number of dead letters within a minute above which the
 	// bridge halts all the same. Defaults to 60.
 	MaxPerMinute int `yaml:"max_per_minute"`
+}
+
+// Snapshot bounds the reading of rows that are older than the stream, which the
+// routes or `walbridge snapshot` ask for. It has the fields of the pipeline's type of
+// that name.
+type Snapshot struct {
+	// Parallel is how many tables are read at a time, each over a connection of its own;
+	// 1 to 32. Defaults to 2.
+	Parallel int `yaml:"parallel"`
+	// RowsPerSecond bounds the reading of all tables together. Set it where the reading
+	// disturbs the source. Defaults to 0: no bound.
+	RowsPerSecond int `yaml:"rows_per_second"`
 }
 
 // HTTP is the listener of the status page, /status, /metrics, /healthz and
@@ -138,6 +152,7 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.Memory.MaxRow, c.Memory.Limit/4)
 	setDefault(&c.OnError.Policy, PolicyDeadLetter)
 	setDefault(&c.OnError.MaxPerMinute, 60)
+	setDefault(&c.Snapshot.Parallel, 2)
 	setDefault(&c.HTTP.Listen, DefaultListen)
 	setDefault(&c.Log.Level, LevelInfo)
 	setDefault(&c.Log.Format, FormatText)

@@ -26,7 +26,7 @@ var update = flag.Bool("update", false, "write walbridge.schema.json")
 // words are the keys whose value is one of a few words.
 var words = map[string][]string{
 	"source.failover":                              {"auto", "on", "off"},
-	"routes[].snapshot":                            {"never"},
+	"routes[].snapshot":                            {"initial", "never"},
 	"routes[].outbox.payload_format":               {"json", "text", "bytes"},
 	"routes[].outbox.on_update":                    {"skip", "halt"},
 	"routes[].outbox.format":                       {"plain", "cloudevents"},
@@ -56,7 +56,7 @@ var patterns = map[string]string{
 }
 
 // least are the smallest values of numbers.
-var least = map[string]int{"batch.max_items": 1, "on_error.max_per_minute": 1, "sink.worktable.lanes": 1, "sink.kafka.create_topics.partitions": 1}
+var least = map[string]int{"batch.max_items": 1, "on_error.max_per_minute": 1, "sink.worktable.lanes": 1, "sink.kafka.create_topics.partitions": 1, "snapshot.parallel": 1}
 
 const (
 	expression      = `\$\{`

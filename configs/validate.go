@@ -26,6 +26,7 @@ const (
 	minRow           = 64 << 10
 	rowShare         = 4 // a row is at most limit/4: it is held raw and encoded
 	minTakeoverAfter = 5 * time.Second
+	maxParallel      = 32
 )
 
 // Validate returns all that is wrong with the configuration, defaults filled in,
@@ -45,6 +46,12 @@ func (c Config) Validate() []fault.Problem {
 	f.oneOf("on_error.policy", c.OnError.Policy, PolicyDeadLetter, PolicyHalt)
 	if c.OnError.MaxPerMinute < 1 {
 		f.bad("on_error.max_per_minute", fmt.Sprintf("%d is less than 1", c.OnError.MaxPerMinute), "on_error.policy: halt stops at the first")
+	}
+	if n := c.Snapshot.Parallel; n < 1 || n > maxParallel {
+		f.bad("snapshot.parallel", fmt.Sprintf("%d is not between 1 and %d", n, maxParallel), "2 is the default")
+	}
+	if c.Snapshot.RowsPerSecond < 0 {
+		f.bad("snapshot.rows_per_second", fmt.Sprintf("%d is negative", c.Snapshot.RowsPerSecond), "0 is the default: no bound")
 	}
 	c.HTTP.validate(&f)
 	f.oneOf("log.level", c.Log.Level, LevelDebug, LevelInfo, LevelWarn, LevelError)

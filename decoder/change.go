@@ -115,9 +115,24 @@ type Change struct {
 	Prefix        string
 	Content       []byte
 	Transactional bool
+	// Read is set for OpRead alone.
+	Read *Read
 	// CutSize is the length in bytes of the whole message when it was larger than
 	// memory.max_row: New and Old then hold only the columns that came whole before the
 	// limit, Content is nil, and the change can only become a dead letter. 0: the change
 	// is whole.
 	CutSize int64
+}
+
+// Read says of a row that a snapshot read which reading it was.
+type Read struct {
+	// Run names the reading, such as 3, or 3.2 where some rows are read once more. With
+	// the table and the key it identifies the row that was read, and a reading that is
+	// repeated after a crash has the same name.
+	Run string
+	// At is the commit time of the place in the stream that the row is put at.
+	At lsn.Micros
+	// Salt keys the hash that stands for the row's key in ids where the key must not
+	// leave the bridge.
+	Salt []byte
 }

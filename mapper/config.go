@@ -42,9 +42,15 @@ type Route struct {
 	// ${bridge}.${schema}.${table} for those in Debezium's envelope; an inbox row names
 	// its stream itself.
 	Stream string `yaml:"stream"`
-	// Snapshot says whether the rows that are there already are read: never (the
-	// default). initial is not available in this version.
+	// Snapshot says whether the rows that are there when the bridge starts for the first
+	// time are read: initial or never (the default). Only a changes route has initial. For
+	// an outbox, never also says that the rows in it are settled: without it `walbridge
+	// setup` refuses one that is not empty.
 	Snapshot string `yaml:"snapshot"`
+	// Where is a condition in SQL, over the table's columns, that rows read by a snapshot
+	// must meet; names of functions and types are written with their schema. It does not
+	// filter the stream: that is the publication's row filter. Defaults to none.
+	Where string `yaml:"where"`
 }
 
 // Outbox names the columns of an outbox table. The defaults are those of
@@ -166,11 +172,12 @@ const (
 	int64Number = "number"
 	int64String = "string"
 
-	wordSkip   = "skip"
-	wordHalt   = "halt"
-	wordNever  = "never"
-	wordBridge = "bridge"
-	wordPlain  = "plain"
+	wordSkip    = "skip"
+	wordHalt    = "halt"
+	wordNever   = "never"
+	wordInitial = "initial"
+	wordBridge  = "bridge"
+	wordPlain   = "plain"
 
 	formatCloudEvents = "cloudevents"
 
@@ -187,7 +194,9 @@ func (c Config) WithDefaults() Config {
 }
 
 func (r Route) withDefaults() Route {
-	or(&r.Snapshot, wordNever)
+	if r.Outbox == nil {
+		or(&r.Snapshot, wordNever)
+	}
 	if r.Outbox != nil {
 		or(&r.Stream, "${aggregatetype}")
 		o := r.Outbox.withDefaults()

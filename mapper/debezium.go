@@ -112,10 +112,13 @@ func (p *recordPayload) appendDebezium(dst []byte) []byte {
 	return append(strconv.AppendInt(append(dst, `,"ts_ns":`...), at*1000, 10), '}')
 }
 
-// debeziumTime is the commit's time in microseconds since 1970, 0 for a row that was
-// read. It stands for the time of processing too, so that a redelivery is the same bytes.
+// debeziumTime is the commit's time in microseconds since 1970, for a row that was read
+// that of its place in the stream. It stands for the time of processing too, so that a redelivery is the same bytes.
 func (m *Mapper) debeziumTime(c *decoder.Change) int64 {
-	if c.Tx == nil {
+	switch {
+	case c.Read != nil:
+		return c.Read.At.Time().UnixMicro()
+	case c.Tx == nil:
 		return 0
 	}
 	return c.Tx.CommitTime.Time().UnixMicro()

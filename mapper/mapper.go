@@ -135,6 +135,32 @@ func (m *Mapper) SetTypes(types catalog.Types) {
 	m.latest = nil
 }
 
+// Initial reports whether the rows that are in a table at the first start are to be
+// read, and which: a condition in SQL, empty for all. It is safe for concurrent use.
+func (m *Mapper) Initial(t *catalog.Table) (where string, ok bool) {
+	i, ok := m.MatchTable(t)
+	if !ok || m.cfg.Routes[i].Snapshot != wordInitial {
+		return "", false
+	}
+	return m.cfg.Routes[i].Where, true
+}
+
+// Reads says why the rows of a table must not be read by a snapshot, empty when they
+// may. It is safe for concurrent use.
+func (m *Mapper) Reads(t *catalog.Table) string {
+	root := t.Root
+	if root == "" {
+		root = m.roots[t.QualifiedName()]
+	}
+	switch i, _ := m.match(t.Schema, t.Name, root); {
+	case i < 0:
+		return "no route takes it"
+	case m.routes[i].changes == nil:
+		return "it is an outbox that is streamed: an event that was published would be published again"
+	}
+	return ""
+}
+
 // Counts returns the counts so far. It is safe for concurrent use.
 func (m *Mapper) Counts() Counts {
 	return Counts{
@@ -189,6 +215,9 @@ func (m *Mapper) item(c *decoder.Change, kind Kind, sub uint16) *Item {
 	it.ID.Sub = sub
 	if c.Tx != nil {
 		it.CommittedAt, it.Time, it.Xid = c.Tx.CommitTime, c.Tx.CommitTime, c.Tx.Xid
+	}
+	if c.Read != nil {
+		it.CommittedAt, it.Time = c.Read.At, c.Read.At
 	}
 	return it
 }

@@ -51,6 +51,7 @@ func (w *rawWriter) change(c *decoder.Change) []byte {
 		w.text(`,"cut_size":`).int(c.CutSize)
 	}
 	w.tx(c.Tx)
+	w.read(c.Read)
 	w.relation(c.Relation)
 	w.message(c)
 	w.tuple(`,"new":`, c.New, c.CutSize > 0)
@@ -86,6 +87,14 @@ func (w *rawWriter) tx(tx *decoder.Tx) {
 		w.text(`,"origin":`).quoted(tx.Origin)
 	}
 	w.text("}")
+}
+
+// read leaves the salt out: a key that is not in the raw form cannot be replayed.
+func (w *rawWriter) read(r *decoder.Read) {
+	if r == nil {
+		return
+	}
+	w.text(`,"read":{"run":`).quoted(r.Run).text(`,"at":`).int(int64(r.At)).text("}")
 }
 
 func (w *rawWriter) relation(r *decoder.Relation) {

@@ -21,6 +21,7 @@ type (
 		RestartIdentity bool              `json:"restart_identity"`
 		CutSize         int64             `json:"cut_size"`
 		Tx              *rawTx            `json:"tx"`
+		Read            *rawRead          `json:"read"`
 		Relation        *rawRelation      `json:"relation"`
 		Prefix          string            `json:"prefix"`
 		LSN             string            `json:"lsn"`
@@ -35,6 +36,10 @@ type (
 		CommitTime lsn.Micros `json:"commit_time"`
 		Xid        uint32     `json:"xid"`
 		Origin     string     `json:"origin"`
+	}
+	rawRead struct {
+		Run string     `json:"run"`
+		At  lsn.Micros `json:"at"`
 	}
 	rawRelation struct {
 		OID      uint32      `json:"oid"`
@@ -108,6 +113,9 @@ func (r *rawChange) change() (*decoder.Change, error) {
 		ID: id, Op: op, Relation: rel, Tx: tx, New: neu, Old: old, OldIsKey: r.OldIsKey,
 		Cascade: r.Cascade, RestartIdentity: r.RestartIdentity,
 		Prefix: r.Prefix, Content: r.Content, Transactional: r.Transactional,
+	}
+	if r.Read != nil {
+		c.Read = &decoder.Read{Run: r.Read.Run, At: r.Read.At}
 	}
 	var err7 error
 	if op == decoder.OpMessage {

@@ -52,11 +52,15 @@ func (m *Mapper) record(rec *recordPayload, sub uint16) {
 	p := rec.plan
 	it := m.item(rec.c, KindRecord, sub)
 	it.Stream = p.stream
-	it.EventID = m.recordID(it)
 	it.Type = opNames[rec.op]
 	it.Key = p.table
 	if p.perKey {
 		it.Key = m.recordKey(rec)
+	}
+	if rec.c.Read != nil && len(p.key) > 0 {
+		it.EventID = m.readID(rec)
+	} else {
+		it.EventID = m.recordID(it)
 	}
 	it.Payload = rec
 	if p.row {

@@ -50,7 +50,7 @@ func orList(words []string) string { return strings.Join(words, " or ") }
 func (v *validation) route(at string, r *Route) {
 	v.kinds(at, r)
 	v.patterns(at, r)
-	v.choice(at+".snapshot", r.Snapshot, []string{wordNever}, "initial")
+	v.snapshot(at, r)
 	if r.Outbox != nil {
 		v.outbox(at+".outbox", r.Outbox)
 	}
@@ -61,6 +61,18 @@ func (v *validation) route(at string, r *Route) {
 		v.columns(at+".columns", r)
 	}
 	v.stream(at+".stream", r)
+}
+
+func (v *validation) snapshot(at string, r *Route) {
+	if r.Snapshot != "" {
+		v.choice(at+".snapshot", r.Snapshot, []string{wordInitial, wordNever})
+	}
+	if r.Snapshot == wordInitial && r.Changes == nil {
+		v.add(at+".snapshot", "only a changes route has initial in this version: an event that was published before would be published again", "never")
+	}
+	if r.Where != "" && r.Changes == nil {
+		v.add(at+".where", "only a changes route reads rows", "leave the key out")
+	}
 }
 
 func (v *validation) kinds(at string, r *Route) {
@@ -79,6 +91,9 @@ func (v *validation) kinds(at string, r *Route) {
 	for i, prefix := range r.Messages {
 		if prefix == "" || slices.Contains(r.Messages[:i], prefix) {
 			v.add(fmt.Sprintf("%s.messages[%d]", at, i), fmt.Sprintf("%q is empty, or named twice", prefix), "name the prefixes that applications give to pg_logical_emit_message")
+		}
+		if strings.HasPrefix(prefix, "walbridge.") {
+			v.add(fmt.Sprintf("%s.messages[%d]", at, i), fmt.Sprintf("%q: prefixes that begin with walbridge. are the bridge's own", prefix), "choose another prefix")
 		}
 	}
 }

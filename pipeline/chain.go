@@ -10,6 +10,7 @@ import (
 	"github.com/walbridge/walbridge/internal/lsn"
 	"github.com/walbridge/walbridge/mapper"
 	"github.com/walbridge/walbridge/replication"
+	"github.com/walbridge/walbridge/snapshot"
 )
 
 // frames is what the chain reads: replication.Stream, or frames that a test made.
@@ -27,8 +28,10 @@ type chain struct {
 	decoder *decoder.Decoder
 	mapper  *mapper.Mapper
 	handoff *handoff
-	tally   *tally
-	letters *letterbox
+	// snapshots reads the rows that were there before the stream.
+	snapshots *snapshot.Session
+	tally     *tally
+	letters   *letterbox
 	// types loads the catalog's types anew; called when a relation has unknown ones.
 	types func(ctx context.Context) error
 	// confirmed is what is durable, to know how far an idle mark is ahead.
@@ -52,7 +55,9 @@ type chain struct {
 	// txItems counts the items of the transaction under way; txStart is where its
 	// items begin in cur.
 	txItems int
-	txStart struct {
+	// txChanges counts its changes, also those that give no item.
+	txChanges int
+	txStart   struct {
 		items int
 		bytes int
 	}
@@ -153,7 +158,7 @@ func decodeFrame(d *decoder.Decoder, f *replication.Frame) (decoder.Step, error)
 
 func (c *chain) begin() {
 	c.quiet.Store(false)
-	c.txItems = 0
+	c.txItems, c.txChanges = 0, 0
 	c.txStart.items, c.txStart.bytes = 0, 0
 	if c.cur != nil {
 		c.txStart.items, c.txStart.bytes = c.cur.batch.Items(), c.cur.batch.Bytes()
@@ -173,6 +178,8 @@ func (c *chain) changes(ctx context.Context) error {
 
 func (c *chain) change(ctx context.Context, ch *decoder.Change) error {
 	c.tally.change(ch)
+	c.txChanges++
+	c.snapshots.Change(ch)
 	if ch.Tx == nil { // a message outside transactions: no route takes those
 		if c.mapper.TakesMessages(ch.Prefix) {
 			c.outside(ch.Prefix)
@@ -250,6 +257,9 @@ func (c *chain) splitIfHuge(ctx context.Context) error {
 	}
 	full.to = c.at
 	full.to.Position.Commit, full.to.Position.Seq, full.to.Position.Sub = id.Commit, id.Seq, id.Sub
+	if _, err := c.cursors(&full.to); err != nil {
+		return err
+	}
 	c.stamp(&full.to)
 	c.put(full)
 	return nil
@@ -268,7 +278,14 @@ func (c *chain) stamp(to *lsn.Progress) {
 // itself.
 func (c *chain) commit(ctx context.Context) error {
 	tx := c.decoder.Tx()
-	if c.txItems == 0 && !c.at.Position.Inside() {
+	if err := c.deliver(ctx, tx); err != nil {
+		return err
+	}
+	moved, err := c.cursors(&c.at)
+	if err != nil {
+		return err
+	}
+	if c.txItems == 0 && !moved && !c.at.Position.Inside() {
 		if err := c.mark(ctx, tx.End, false); err != nil {
 			return err
 		}

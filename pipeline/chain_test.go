@@ -20,6 +20,7 @@ import (
 	"github.com/walbridge/walbridge/replication"
 	"github.com/walbridge/walbridge/sink"
 	"github.com/walbridge/walbridge/sink/sinktest"
+	"github.com/walbridge/walbridge/snapshot"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -94,6 +95,7 @@ func newRig(t require.TestingT, s *script, out sink.Sink, at lsn.Progress, batch
 		cfg: cfg, frames: s, decoder: decoder.New(decoder.Config{From: at.Position, Xid: at.Xid}), mapper: testMapper(t), handoff: h,
 		tally: newTally(m, &totals{}), letters: letters, types: func(context.Context) error { return nil },
 		confirmed: pos.Confirmed, retained: func() int64 { return 0 }, idle: func() {}, asked: new(atomic.Bool), now: time.Now, at: at, widen: xidWidener{last: 700},
+		snapshots: snapshot.NewSession(snapshot.Config{}, snapshot.State{Secret: []byte("secret")}),
 	}
 	r.writer = &writer{
 		sink: out, source: sink.Source{Name: "shop", OnPoison: letters.refused}, handoff: h, positions: pos, backoff: &noWait{}, durable: at,

@@ -14,6 +14,8 @@ type Config struct {
 	Batch   Batch
 	Memory  Memory
 	OnError OnError
+	// Snapshot bounds the reading of rows that are older than the stream.
+	Snapshot Snapshot
 	// TakeoverAfter is how long the owner of the name must be silent before this
 	// process takes over. Defaults to 10 s; at least 5 s, since an owner shows a sign
 	// of life every few seconds.
@@ -50,6 +52,15 @@ type Memory struct {
 	MaxRow int64 `yaml:"max_row"`
 }
 
+// Snapshot bounds the reading of rows.
+type Snapshot struct {
+	// Parallel is how many tables are read at a time, each over a connection of its own.
+	// Defaults to 2.
+	Parallel int `yaml:"parallel"`
+	// RowsPerSecond bounds the reading of all tables together. Defaults to 0: no bound.
+	RowsPerSecond int `yaml:"rows_per_second"`
+}
+
 // The policies of OnError.
 const (
 	PolicyDeadLetter = "dead_letter"
@@ -74,6 +85,7 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.Memory.MaxRow, c.Memory.Limit/4)
 	setDefault(&c.OnError.Policy, PolicyDeadLetter)
 	setDefault(&c.OnError.MaxPerMinute, 60)
+	setDefault(&c.Snapshot.Parallel, 2)
 	setDefault(&c.TakeoverAfter, 10*time.Second)
 	setDefault(&c.StopWithin, 20*time.Second)
 	return c
@@ -106,6 +118,8 @@ func (c Config) Validate() []fault.Problem {
 	bad(c.OnError.Policy == PolicyDeadLetter || c.OnError.Policy == PolicyHalt, "on_error.policy",
 		fmt.Sprintf("%q is neither dead_letter nor halt", c.OnError.Policy), "dead_letter is the default")
 	bad(c.OnError.MaxPerMinute >= 1, "on_error.max_per_minute", fmt.Sprintf("%d is less than 1", c.OnError.MaxPerMinute), "to halt at the first, set on_error.policy: halt")
+	bad(c.Snapshot.Parallel >= 1 && c.Snapshot.Parallel <= 32, "snapshot.parallel", fmt.Sprintf("%d is not between 1 and 32", c.Snapshot.Parallel), "2 is the default")
+	bad(c.Snapshot.RowsPerSecond >= 0, "snapshot.rows_per_second", fmt.Sprintf("%d is negative", c.Snapshot.RowsPerSecond), "0 is the default: no bound")
 	bad(c.TakeoverAfter >= 5*time.Second, "takeover_after", fmt.Sprintf("%v is less than 5s", c.TakeoverAfter), "10s is the default")
 	bad(c.StopWithin > 0, "stop_within", fmt.Sprintf("%v is not positive", c.StopWithin), "20s is the default")
 	return all

@@ -26,6 +26,14 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	}
 	g.positions(e, s)
 	g.slot(e, s)
+	if s.Snapshot == nil {
+		return
+	}
+	for _, t := range s.Snapshot.Tables {
+		if ratio, ok := t.Ratio(); ok {
+			e.gauge("walbridge_snapshot_progress_ratio", "How much of a table that is being read is delivered, by the catalog's estimate; absent when it is done.", ratio, "table", t.Table)
+		}
+	}
 }
 
 func (g *gauges) positions(e emitter, s status.Status) {

@@ -17,6 +17,7 @@ import (
 	"github.com/walbridge/walbridge/mapper"
 	"github.com/walbridge/walbridge/replication"
 	"github.com/walbridge/walbridge/sink"
+	"github.com/walbridge/walbridge/snapshot"
 )
 
 // session is one replication connection with everything that lives as long as it:
@@ -28,6 +29,8 @@ type session struct {
 	chain   *chain
 	handoff *handoff
 	writer  *writer
+	// snapshots reads rows that are older than the stream.
+	snapshots *snapshot.Session
 }
 
 // session streams from the durable position until the stream or a stage fails, or
@@ -37,6 +40,10 @@ func (p *Pipeline) session(ctx context.Context, srv *replication.Server, m *mapp
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 
+	state, err := snapshot.Decode(p.durable.Cursors)
+	if err != nil {
+		return cursorsHalt(err)
+	}
 	stream, err := p.stages.Source.Stream(work, replication.StreamConfig{
 		From:          p.durable.Position.End,
 		Confirmed:     p.pos.Confirmed,
@@ -46,9 +53,9 @@ func (p *Pipeline) session(ctx context.Context, srv *replication.Server, m *mapp
 		return p.startFailed(ctx, err)
 	}
 	p.started = true
-	s := p.newSession(work, srv, m, stream)
-	p.setStream(stream)
-	defer p.setStream(nil)
+	s := p.newSession(srv, m, stream, state)
+	p.setStream(stream, s.snapshots)
+	defer p.setStream(nil, nil)
 	p.setState(status.StateStreaming, "")
 	p.log.Info("streaming", "slot", p.durable.Slot, "from", p.durable.Position.End, "system_id", srv.SystemID, "timeline", srv.Timeline)
 
@@ -57,11 +64,11 @@ func (p *Pipeline) session(ctx context.Context, srv *replication.Server, m *mapp
 	return err
 }
 
-func (p *Pipeline) newSession(work context.Context, srv *replication.Server, m *mapper.Mapper, stream *replication.Stream) *session {
+func (p *Pipeline) newSession(srv *replication.Server, m *mapper.Mapper, stream *replication.Stream, state snapshot.State) *session {
 	h := newHandoff(p.stages.Sink, p.cfg.Memory.Limit/4)
-	s := &session{p: p, stream: stream, handoff: h}
+	s := &session{p: p, stream: stream, handoff: h, snapshots: p.newSnapshots(m, state)}
 	s.chain = &chain{
-		cfg: p.cfg, frames: stream, handoff: h, mapper: m,
+		cfg: p.cfg, frames: stream, handoff: h, mapper: m, snapshots: s.snapshots,
 		decoder:   decoder.New(decoder.Config{From: p.durable.Position, Xid: p.durable.Xid}),
 		tally:     newTally(p.metrics, &p.totals),
 		letters:   p.letters,
@@ -121,6 +128,7 @@ func (s *session) run(ctx, work context.Context, cancel context.CancelCauseFunc)
 		return nil // what it was is in the handoff
 	})
 	g.Go(func() error { s.watch(watching); return nil })
+	g.Go(func() error { return s.snapshots.Run(watching) })
 	stopAsked := context.AfterFunc(ctx, func() {
 		s.stream.Interrupt()
 		time.AfterFunc(s.p.cfg.StopWithin, func() { cancel(errStopTimeout) })

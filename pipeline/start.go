@@ -117,6 +117,9 @@ func (p *Pipeline) firstStart(ctx context.Context, srv *replication.Server, deci
 	}
 	p.slotMade = true
 	p.log.Info("created the replication slot", "slot", srv.SlotName, "lsn", at)
+	if fresh.Cursors, err = p.firstSnapshot(ctx, srv); err != nil {
+		return err
+	}
 	fresh.Phase = lsn.PhaseStreaming
 	fresh.Position = lsn.Position{End: at}
 	return p.store(ctx, fresh)

@@ -114,6 +114,11 @@ func (t *tally) stream(key streamKey) *itemCount {
 	return c
 }
 
+// snapshot counts rows that a snapshot has delivered.
+func (t *tally) snapshot(table string, rows int) {
+	t.metrics.snapshotRows.WithLabelValues(table).Add(float64(rows))
+}
+
 func (t *tally) transaction() { t.txs++ }
 
 // read counts a message's bytes.

@@ -8,6 +8,7 @@ import (
 	"github.com/walbridge/walbridge/internal/lsn"
 	"github.com/walbridge/walbridge/internal/status"
 	"github.com/walbridge/walbridge/replication"
+	"github.com/walbridge/walbridge/snapshot"
 )
 
 // view is what changes now and then and is shown; guarded by Pipeline.mu.
@@ -19,6 +20,8 @@ type view struct {
 	warnings []fault.Problem
 	server   *replication.Server
 	stream   *replication.Stream
+	// snapshots is the session's, nil between sessions.
+	snapshots *snapshot.Session
 }
 
 func (p *Pipeline) setState(state, detail string) {
@@ -49,10 +52,10 @@ func (p *Pipeline) setServer(s *replication.Server) {
 	p.view.server = s
 }
 
-func (p *Pipeline) setStream(st *replication.Stream) {
+func (p *Pipeline) setStream(st *replication.Stream, snapshots *snapshot.Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.view.stream = st
+	p.view.stream, p.view.snapshots = st, snapshots
 }
 
 func (p *Pipeline) current() view {
@@ -76,6 +79,7 @@ func (p *Pipeline) Status() status.Status {
 		Totals:   p.totals.status(),
 	}
 	s.Halt = haltStatus(v.halt)
+	s.Snapshot = snapshotStatus(v.snapshots, now)
 	s.Rates = p.rates.measure(now, s.Totals)
 	p.positionStatus(&s, v, now)
 	return s
@@ -112,6 +116,27 @@ func sourceStatus(src *replication.Source, srv *replication.Server) status.Sourc
 	s := status.Source{DSN: src.DSN().String(), Slot: src.Slot(), Publication: src.Publication()}
 	if srv != nil {
 		s.ServerVersion, s.SystemID, s.Timeline = srv.Version, fmt.Sprint(srv.SystemID), srv.Timeline
+	}
+	return s
+}
+
+// snapshotStatus is nil for a bridge that never had anything to read.
+func snapshotStatus(snapshots *snapshot.Session, now time.Time) *status.Snapshot {
+	if snapshots == nil {
+		return nil
+	}
+	st := snapshots.Status(now)
+	if st.Request == 0 && len(st.Tables) == 0 && st.DoneTables == 0 {
+		return nil
+	}
+	s := &status.Snapshot{
+		Paused: st.Paused, DoneTables: st.DoneTables, DoneRows: st.DoneRows, RowsPerSecond: st.RowsPerSecond,
+		Request: st.Request, Foreign: st.Foreign, Tables: []status.SnapshotTable{},
+	}
+	for _, t := range st.Tables {
+		s.Tables = append(s.Tables, status.SnapshotTable{
+			Table: t.Table, Run: t.Run, Reading: t.Reading, Rows: t.Rows, Estimate: t.Estimate, Detail: t.Detail, Problem: t.Problem,
+		})
 	}
 	return s
 }

@@ -119,7 +119,7 @@ const tablesQuery = `
 SELECT pg_catalog.jsonb_build_object(
   'OID', c.oid::bigint, 'Schema', n.nspname, 'Name', c.relname, 'Kind', c.relkind, 'Identity', c.relreplident,
   'Owner', pg_catalog.pg_get_userbyid(c.relowner), 'Unlogged', c.relpersistence = 'u',
-  'EstRows', c.reltuples::bigint,
+  'EstRows', c.reltuples::bigint, 'Readable', pg_catalog.has_table_privilege(c.oid, 'SELECT'),
   'Bytes', coalesce((SELECT sum(x.relpages::bigint) FROM pg_catalog.pg_class x
      WHERE x.oid IN (c.oid, nullif(c.reltoastrelid, 0)) OR x.oid IN (SELECT indexrelid FROM pg_catalog.pg_index WHERE indrelid = c.oid)), 0)
      * pg_catalog.current_setting('block_size')::bigint,
@@ -142,6 +142,30 @@ SELECT pg_catalog.jsonb_build_object(
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 ORDER BY n.nspname, c.relname`
+
+// MaxRows is how far Rows counts.
+const MaxRows = 100_000
+
+// Rows counts the rows of a table, up to MaxRows, and returns the value of a column in
+// its first row by that column, as text. It needs SELECT on the table.
+func (s *Source) Rows(ctx context.Context, t *catalog.Table, column string) (rows int64, first string, err error) {
+	type counted struct {
+		Rows  int64
+		First string
+	}
+	name := quoteQualified(t.Schema, t.Name)
+	oldest := "''"
+	if column != "" {
+		oldest = "(SELECT " + quoteIdent(column) + "::text FROM " + name + " ORDER BY " + quoteIdent(column) + " LIMIT 1)"
+	}
+	err = s.onSQL(ctx, "count the rows of "+t.QualifiedName(), func(ctx context.Context, conn *pgconn.PgConn) error {
+		c, err := rowOf[counted](ctx, conn, fmt.Sprintf(`SELECT pg_catalog.jsonb_build_object(
+  'Rows', (SELECT count(*) FROM (SELECT FROM %s LIMIT %d) AS counted), 'First', coalesce(%s, ''))`, name, MaxRows, oldest))
+		rows, first = c.Rows, c.First
+		return err
+	})
+	return rows, first, err
+}
 
 // Types reads the types that are not plain built-ins, and the built-in arrays and
 // ranges: what the text of a value needs to be taken apart. The row types of tables

@@ -107,7 +107,7 @@ func newMapper(l configs.Loaded, of mapped) func(catalog.Types, []catalog.Table)
 
 func pipelineConfig(c configs.Config) pipeline.Config {
 	return pipeline.Config{
-		Bridge: c.Name, Batch: pipeline.Batch(c.Batch), Memory: pipeline.Memory(c.Memory), OnError: pipeline.OnError(c.OnError),
+		Bridge: c.Name, Batch: pipeline.Batch(c.Batch), Memory: pipeline.Memory(c.Memory), OnError: pipeline.OnError(c.OnError), Snapshot: pipeline.Snapshot(c.Snapshot),
 		TakeoverAfter: c.TakeoverAfter,
 	}
 }

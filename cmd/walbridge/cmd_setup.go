@@ -110,6 +110,15 @@ func (a *app) survey(ctx context.Context, l configs.Loaded, o setupOptions) (*in
 	if missing := unmatchedRoutes(l, tables); len(missing) > 0 && !o.print {
 		return nil, &fault.ConfigError{Problems: missing}
 	}
+	if !o.print {
+		asked, err := outboxRows(ctx, l, src, srv, in.want)
+		if err != nil {
+			return nil, err
+		}
+		if len(asked) > 0 {
+			return nil, &fault.ConfigError{Problems: asked}
+		}
+	}
 	in.plan, err = src.PlanPublication(srv, in.want)
 	return in, err
 }

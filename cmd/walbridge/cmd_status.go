@@ -207,6 +207,7 @@ func showStatus(w io.Writer, s status.Status) error {
 		line("delivered", "%d events, %d records, %d dead letters in %d batches", s.Totals.Events, s.Totals.Records, s.Totals.DeadLetters, s.Totals.Batches)
 		line("rates", "%.0f changes/s, %.0f items/s, %s/s", s.Rates.Changes, s.Rates.Items, bytesText(int64(s.Rates.Bytes)))
 	}
+	showSnapshot(line, s.Snapshot)
 	showConsumers(line, s.Consumers)
 	for _, p := range s.Warnings {
 		line("warning", "%s", p.String())

@@ -52,7 +52,8 @@ func preflight(l configs.Loaded, src *replication.Source, srv *replication.Serve
 		return []fault.Problem{{Check: "routes", Where: "routes", What: err.Error()}}
 	}
 	all := once(src.Check(srv, tables, want, ownSchema(l)))
-	return append(all, unmatchedRoutes(l, tables)...)
+	all = append(all, unmatchedRoutes(l, tables)...)
+	return append(all, snapshotFindings(l, srv, tables)...)
 }
 
 // once leaves out errors that say again what one before them has said: that a refused

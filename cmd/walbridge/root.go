@@ -34,13 +34,13 @@ with "walbridge peek".`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		a.runCommand(), a.setupCommand(), a.doctorCommand(), a.statusCommand(), a.teardownCommand(),
-		a.initCommand(), a.explainCommand(), a.peekCommand(), a.dlqCommand(), a.queueCommand(), a.tailCommand(), a.workflowCommand(), a.migrateCommand(),
+		a.initCommand(), a.explainCommand(), a.peekCommand(), a.snapshotCommand(), a.dlqCommand(), a.queueCommand(), a.tailCommand(), a.workflowCommand(), a.migrateCommand(),
 		a.configCommand(), a.versionCommand(), a.demoCommand(),
 		a.completionCommand(),
 	)
 	group(root)
 	for _, cmd := range root.Commands() {
-		if cmd.HasSubCommands() {
+		if cmd.HasSubCommands() && cmd.RunE == nil {
 			group(cmd)
 		}
 	}

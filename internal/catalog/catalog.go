@@ -61,6 +61,7 @@ type Table struct {
 	EstRows   int64 // pg_class.reltuples; -1: never analysed
 	Bytes     int64 // an estimate by pg_class, its indexes and TOAST with it
 	Published bool  // by the bridge's publication
+	Readable  bool  // the role may SELECT from it
 }
 
 // Column is one column of a table.

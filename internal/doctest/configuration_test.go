@@ -46,7 +46,7 @@ func keys(t *testing.T) []string {
 		}
 	}
 	walk(schema, "")
-	for _, section := range []string{"source", "routes", "sink", "batch", "memory", "on_error", "http", "log"} {
+	for _, section := range []string{"source", "routes", "sink", "batch", "memory", "on_error", "snapshot", "http", "log"} {
 		require.True(t, found[section], section)
 		delete(found, section)
 	}
@@ -112,7 +112,7 @@ func lookUp(v any, path []string) (any, bool) {
 // Keys that the text names anywhere are keys.
 func TestNamedKeysExist(t *testing.T) {
 	known := keys(t)
-	sections := []string{"source.", "routes[].", "sink.", "batch.", "memory.", "on_error.", "http.", "log."}
+	sections := []string{"source.", "routes[].", "sink.", "batch.", "memory.", "on_error.", "snapshot.", "http.", "log."}
 	for _, d := range documents(t) {
 		for _, code := range d.code() {
 			name, _, _ := strings.Cut(code, ":")

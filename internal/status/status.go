@@ -42,6 +42,9 @@ type Status struct {
 	Totals Totals      `json:"totals"`
 	Rates  Rates       `json:"rates"` // of the last seconds
 	Lags   []LagSample `json:"lag_history"`
+	// Snapshot is the reading of rows that are older than the stream; nil: it is not
+	// known, or there is nothing to say of it.
+	Snapshot *Snapshot `json:"snapshot,omitempty"`
 	// Consumers are those who read the work table; nil: the destination is none, or
 	// they are not known.
 	Consumers *Consumers `json:"consumers,omitempty"`
@@ -109,6 +112,41 @@ type Slot struct {
 	ConfirmedFlush string `json:"confirmed_flush"`
 	Restart        string `json:"restart"`
 	XminAge        int64  `json:"catalog_xmin_age"`
+}
+
+// Snapshot is how far the reading of existing rows is.
+type Snapshot struct {
+	Paused bool `json:"paused"`
+	// Tables are those that are not done, in the order in which they are read.
+	Tables []SnapshotTable `json:"tables"`
+	// DoneTables and DoneRows were finished since there was nothing to read.
+	DoneTables int   `json:"done_tables"`
+	DoneRows   int64 `json:"done_rows"`
+	// RowsPerSecond were delivered during the last seconds.
+	RowsPerSecond float64 `json:"rows_per_second"`
+	// Request is the number of the last request that was taken.
+	Request uint64 `json:"request"`
+	// Foreign counts messages of the bridge's prefixes that it had not written.
+	Foreign int64 `json:"foreign"`
+}
+
+// SnapshotTable is how far one table is.
+type SnapshotTable struct {
+	Table    string `json:"table"`
+	Run      uint32 `json:"run"`     // number of the reading, which is in the ids of its rows
+	Reading  bool   `json:"reading"` // now; others wait for their turn
+	Rows     int64  `json:"rows"`
+	Estimate int64  `json:"estimate"` // of all rows, by the catalog; -1: not known
+	Detail   string `json:"detail,omitempty"`
+	Problem  string `json:"problem,omitempty"`
+}
+
+// Ratio is how much of the table is read, 0 to 1; false: not known.
+func (t SnapshotTable) Ratio() (float64, bool) {
+	if t.Estimate <= 0 {
+		return 0, false
+	}
+	return min(1, float64(t.Rows)/float64(t.Estimate)), true
 }
 
 // Totals count since the process started.

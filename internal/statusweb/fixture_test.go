@@ -46,6 +46,11 @@ func streaming() status.Status {
 		},
 		Workflows: []status.Workflow{{Name: "checkout", Running: 4, Waiting: 1_204, Failed: 1}},
 	}
+	s.Snapshot = &status.Snapshot{DoneTables: 2, DoneRows: 40_112, RowsPerSecond: 21_400, Tables: []status.SnapshotTable{
+		{Table: "legacy.orders", Run: 3, Reading: true, Rows: 1_200_000, Estimate: 4_800_000},
+		{Table: "legacy.parts", Run: 4, Estimate: -1},
+		{Table: "legacy.audit", Run: 5, Problem: "the role may not read legacy.audit: GRANT SELECT ON \"legacy\".\"audit\""},
+	}}
 	s.Warnings = []fault.Problem{{
 		Check: "identity-toast", Warning: true, Where: "legacy.orders", What: "has columns that may be stored out of line, and its replica identity is not FULL",
 		Why: "after a change of a key, unchanged long values lie under the old key", Fix: "ALTER TABLE legacy.orders REPLICA IDENTITY FULL;",

@@ -72,6 +72,7 @@ type view struct {
 	LagBytes       string
 	Flow, Totals   []figure
 	SlotFigures    []figure
+	Reading        *reading
 	Readers        *readers
 	MoreWarnings   int
 	Refresh        int // seconds; 0: off
@@ -96,7 +97,7 @@ func newView(s status.Status, refresh bool) view {
 		Since: since(s.At, s.Since), Uptime: since(s.At, s.StartedAt), AtStamp: stamp(s.At),
 		Destination: destination(s.Sink.Kind), Way: way(s.LSN), Chart: newChart(s.Lags, s.At),
 		LagSeconds: optionalSeconds(s.Lag.Seconds), LagBytes: optionalBytes(s.Lag.ConfirmedBytes),
-		Flow: flow(s), Totals: totals(s.Totals), SlotFigures: slotFigures(s.Slot), Readers: newReaders(s.Consumers),
+		Flow: flow(s), Totals: totals(s.Totals), SlotFigures: slotFigures(s.Slot), Reading: newReading(s.Snapshot), Readers: newReaders(s.Consumers),
 		RefreshWhenOn: refreshMoving, Favicon: "favicon.svg?tone=" + tone.tone,
 	}
 	if s.State == status.StateHalted {

@@ -28,6 +28,7 @@ func TestKafka(t *testing.T) {
 			"terminated":                    terminateToKafka,
 			"standby":                       standbyToKafka,
 			"stopped":                       stoppedOwnerToKafka,
+			"snapshot":                      snapshotToKafka,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
