@@ -28,7 +28,7 @@ func TestExampleIsTheDefaults(t *testing.T) {
 		Sink:   Sink{Worktable: &worktable.Config{DSN: exampleDSN}},
 	}.WithDefaults()
 	want.Source.PasswordCommand = []string{}
-	want.Routes[0].Exclude = []string{}
+	want.Routes[0].Exclude, want.Routes[0].Messages = []string{}, []string{}
 	want.Routes[0].Outbox.Extra = []string{}
 	require.Equal(t, want, got.Config)
 	require.Empty(t, got.Warnings)
@@ -83,7 +83,7 @@ func TestShowIsReadBackAsTheSame(t *testing.T) {
 	shown, err := l.Show()
 	require.NoError(t, err)
 	again := load(t, string(shown))
-	l.Config.Source.PasswordCommand, l.Config.Routes[0].Exclude, l.Config.Routes[0].Outbox.Extra = nil, nil, nil
+	l.Config.Source.PasswordCommand, l.Config.Routes[0].Exclude, l.Config.Routes[0].Messages, l.Config.Routes[0].Outbox.Extra = nil, nil, nil, nil
 	require.Equal(t, l.Config, again.Config)
 }
 
