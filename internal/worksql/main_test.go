@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,7 +20,12 @@ import (
 	"github.com/walbridge/walbridge/migrations"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	if dsn := os.Getenv(goVar); dsn != "" {
+		os.Exit(goWorker(dsn))
+	}
+	pgtest.Main(m)
+}
 
 const (
 	within = 20 * time.Second
