@@ -180,16 +180,16 @@ const pruneMost = 1000
 // Prune deletes instances that have completed or were compensated longer ago than
 // keep, with their steps, timers and signals, and returns how many; their keys may
 // be started again. What waits for an operator is kept. The engine never prunes by
-// itself.
+// itself. Like Cancel and Resume it leaves a row in the table operation.
 func (e *Engine) Prune(ctx context.Context, keep time.Duration) (int64, error) {
 	var all int64
 	for {
-		tag, err := e.pool.Exec(ctx, e.sql.pruneSome, micros(keep), pruneMost)
-		if err != nil {
+		var gone int64
+		if err := e.pool.QueryRow(ctx, e.sql.pruneSome, micros(keep), pruneMost).Scan(&gone); err != nil {
 			return all, fmt.Errorf("prune workflow instances: %w", err)
 		}
-		all += tag.RowsAffected()
-		if tag.RowsAffected() < pruneMost {
+		all += gone
+		if gone < pruneMost {
 			return all, nil
 		}
 	}

@@ -74,6 +74,31 @@ func TestListAndPrune(t *testing.T) {
 	require.Equal(t, "0", db.One(t, "SELECT count(*) FROM walbridge.workflow_step"))
 }
 
+// What operators do is noted in the transaction of the deed, with its outcome; what
+// changed nothing is not.
+func TestOperatorsAreNoted(t *testing.T) {
+	db := shared(t)
+	w := Define[order]("flow", 1, Wait("go", time.Hour))
+	e := engine(t, db, quick(t), w)
+	ctx := t.Context()
+	require.NoError(t, e.Start(ctx, w, "a", order{}))
+	require.NoError(t, e.Resume(ctx, "flow", "a"))
+	require.NoError(t, e.Cancel(ctx, "flow", "a", "ordered twice"))
+	runs(t, e)
+	comesTo(t, e, "flow", "a", Compensated)
+	require.ErrorIs(t, e.Cancel(ctx, "flow", "a", "too late"), ErrFinished)
+	require.ErrorIs(t, e.Resume(ctx, "flow", "b"), ErrNotFound)
+	for range 2 {
+		_, err := e.Prune(ctx, 0)
+		require.NoError(t, err)
+	}
+	require.Equal(t, [][]string{
+		{"postgres", "workflow", "workflow resume", "flow a", "∅", "running"},
+		{"postgres", "workflow", "workflow cancel", "flow a", "ordered twice", "running"},
+		{"postgres", "workflow", "workflow prune", "∅", "∅", "1"},
+	}, db.Query(t, "SELECT who, tool_version, command, target, arguments ->> 'reason', coalesce(after ->> 'status', after ->> 'deleted') FROM walbridge.operation WHERE command LIKE 'workflow %' ORDER BY id"))
+}
+
 // Mistakes of definitions and configurations are reported together by New, and none
 // panics.
 func TestMistakes(t *testing.T) {

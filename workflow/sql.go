@@ -173,19 +173,26 @@ func (s *statements) strange(in func(string) string) {
 const sqlColumns = `id, name, version, key, status, step, steps, attempts, coalesce(waiting_for, ''), coalesce(owner, ''), coalesce(reason, ''),
     coalesce(last_error, ''), coalesce(cancel_reason, ''), available_at, created_at, updated_at, finished_at`
 
+// sqlNote begins what notes a deed of an operator in the deed's own statement.
+const sqlNote = `INSERT INTO {{schema}}.operation (who, tool_version, command, target, arguments, after) SELECT session_user, 'workflow', `
+
 func (s *statements) operators(in func(string) string) {
-	s.cancel = in(`UPDATE {{schema}}.workflow_instance SET cancel_reason = coalesce(cancel_reason, $3),
+	s.cancel = in(`WITH done AS (UPDATE {{schema}}.workflow_instance SET cancel_reason = coalesce(cancel_reason, $3),
 		available_at = CASE WHEN owner IS NULL AND available_at IS NOT NULL THEN clock_timestamp() ELSE available_at END, updated_at = clock_timestamp()
-		WHERE name = $1 AND key = $2 AND status NOT IN ('completed', 'compensated')`)
-	s.resume = in(`UPDATE {{schema}}.workflow_instance SET status = CASE WHEN undoing THEN 'compensating' ELSE 'running' END, halt = NULL,
+		WHERE name = $1 AND key = $2 AND status NOT IN ('completed', 'compensated') RETURNING name, key, status, step, cancel_reason)
+		` + sqlNote + `'workflow cancel', name || ' ' || key, json_build_object('reason', $3::text), json_build_object('status', status, 'step', step, 'cancel_reason', cancel_reason) FROM done`)
+	s.resume = in(`WITH done AS (UPDATE {{schema}}.workflow_instance SET status = CASE WHEN undoing THEN 'compensating' ELSE 'running' END, halt = NULL,
 		available_at = clock_timestamp(), failures = 0, lost = 0, updated_at = clock_timestamp()
-		WHERE name = $1 AND key = $2 AND owner IS NULL AND status IN ('running', 'compensating', 'failed', 'halted')`)
+		WHERE name = $1 AND key = $2 AND owner IS NULL AND status IN ('running', 'compensating', 'failed', 'halted') RETURNING name, key, status, step)
+		` + sqlNote + `'workflow resume', name || ' ' || key, NULL::json, json_build_object('status', status, 'step', step) FROM done`)
 	s.list = in(`SELECT ` + sqlColumns + ` FROM {{schema}}.workflow_instance
 		WHERE ($1::bigint = 0 OR id < $1) AND ($2::text = '' OR name = $2) AND ($3::text = '' OR status = $3) ORDER BY id DESC LIMIT $4`)
 	s.show = in(`SELECT ` + sqlColumns + `, state::text FROM {{schema}}.workflow_instance WHERE name = $1 AND key = $2`)
 	s.showSteps = in(`SELECT n, name, kind, status, attempts, coalesce(last_error, ''), next_at, started_at, finished_at, undo_attempts, coalesce(undo_error, ''), undone_at
 		FROM {{schema}}.workflow_step WHERE instance = $1 ORDER BY n`)
-	s.pruneSome = in(`DELETE FROM {{schema}}.workflow_instance WHERE id IN (
-		SELECT id FROM {{schema}}.workflow_instance WHERE finished_at < clock_timestamp() - $1::bigint * interval '1 microsecond'
-		ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED)`)
+	s.pruneSome = in(`WITH gone AS (DELETE FROM {{schema}}.workflow_instance WHERE id IN (
+			SELECT id FROM {{schema}}.workflow_instance WHERE finished_at < clock_timestamp() - $1::bigint * interval '1 microsecond'
+			ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING id),
+		note AS (` + sqlNote + `'workflow prune', NULL, json_build_object('keep_us', $1::bigint), json_build_object('deleted', count(*)) FROM gone HAVING count(*) > 0)
+		SELECT count(*) FROM gone`)
 }

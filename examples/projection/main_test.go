@@ -78,6 +78,34 @@ func placeUntil(ctx context.Context, s *proof.Stage, most int) int {
 	return most
 }
 
+// A rebuild that fails halfway has changed nothing: the read model is neither emptied
+// nor filled twice.
+func TestRebuildIsOneTransaction(t *testing.T) {
+	t.Parallel()
+	s := proof.New(t, setup())
+	ctx := t.Context()
+	sub, _, err := projection(ctx, s.Pool, "fast", 500)
+	require.NoError(t, err)
+	s.Worker("fast")
+	counts := func(want int) {
+		require.NoError(t, place(ctx, s.Pool, "anna", 1))
+		require.NoError(t, shown(ctx, s.Pool, sub))
+		orders, _, err := total(ctx, s.Pool, "fast")
+		require.NoError(t, err)
+		require.EqualValues(t, want, orders)
+	}
+	counts(1)
+	_, err = s.Pool.Exec(ctx, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
+		CREATE TRIGGER refuse BEFORE DELETE ON revenue EXECUTE FUNCTION refuse()`)
+	require.NoError(t, err)
+	require.ErrorContains(t, rebuild(ctx, s.Pool, sub), "not now")
+	counts(2)
+	_, err = s.Pool.Exec(ctx, "DROP TRIGGER refuse ON revenue")
+	require.NoError(t, err)
+	require.NoError(t, rebuild(ctx, s.Pool, sub))
+	counts(3)
+}
+
 // After WaitFor the read model has what was committed before it, each time.
 func TestWaitForNeverAnswersTooEarly(t *testing.T) {
 	t.Parallel()

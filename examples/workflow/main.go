@@ -42,10 +42,10 @@ func note(name string) workflow.Step {
 // trials are all versions that may have instances. The second one asks for a plan.
 func trials(pool *pgxpool.Pool, length time.Duration) (v1, v2 *workflow.Definition[Trial]) {
 	send := workflow.Activity("remind", func(ctx context.Context, run *workflow.Run[Trial]) error {
-		if run.Attempt() == 1 {
-			return errors.New("the provider does not answer")
-		}
 		_, err := pool.Exec(ctx, "INSERT INTO mail VALUES ($1, $2) ON CONFLICT DO NOTHING", run.Key(), run.Instance())
+		if err == nil && run.Attempt() == 1 {
+			err = errors.New("the provider has taken it, but its answer is lost")
+		}
 		return err
 	}).Retry(20, 100*time.Millisecond)
 	choose := workflow.Tx("choose", func(ctx context.Context, run *workflow.Run[Trial], tx pgx.Tx) error {
