@@ -132,7 +132,7 @@ func TestSetupAsksAboutRowsOfAnOutbox(t *testing.T) {
 		INSERT INTO outbox VALUES (1, 'order', '1', 'Paid', '{}', '2020-01-02 03:04:05Z'), (2, 'order', '1', 'Paid', '{}', '2021-01-01')`)
 	r := bareRig(t, db, db)
 	r.routes = "\n  - tables: [public.outbox]\n    outbox: {}\n"
-	p := pgtest.Run(t, "setup", "--config", r.config(t, freePort(t)))
+	p := pgtest.Run(t, "setup", "--config", r.config(t, pgtest.FreePort(t)))
 	require.Equal(t, 2, p.WaitExit(t, startWithin()))
 	require.Contains(t, p.Output(), "has 2 rows already, the oldest: 2020-01-02")
 	r.routes += "    snapshot: never\n"
