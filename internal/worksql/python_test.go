@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strings"
@@ -50,6 +51,50 @@ func goWorker(dsn string) int {
 	return 1
 }
 
+// pair is a worker in Python and one in Go, each a process.
+type pair struct {
+	w       table
+	dsn     string
+	python  string
+	output  bytes.Buffer // of the one in Python
+	running map[string]*child.Process
+}
+
+func (p *pair) run(name string) {
+	p.w.t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env, cmd.Stderr = append(os.Environ(), goVar+"="+p.dsn), os.Stderr
+	if name == "python" {
+		cmd = exec.Command(p.python, "../../examples/python-worker/worker.py", p.dsn, "sub", "python")
+		cmd.Stdout, cmd.Stderr = &p.output, &p.output
+	}
+	process, err := child.Start(cmd, syscall.SIGKILL)
+	require.NoError(p.w.t, err)
+	p.running[name] = process
+}
+
+func (p *pair) kill(name string) {
+	_ = p.running[name].Signal(syscall.SIGKILL)
+	<-p.running[name].Done()
+	p.w.expireOf(name)
+}
+
+// write writes items of a few keys, some of them poison, and counts them.
+func (p *pair) write(r *rand.Rand, n int) (good, dead int) {
+	p.w.t.Helper()
+	var rows []row
+	for range n {
+		x := row{stream: "s", key: fmt.Sprint("k", r.IntN(40))}
+		if x.poison = r.IntN(n) == 0; x.poison {
+			x.key = fmt.Sprint("poison", r.IntN(5))
+			dead++
+		}
+		rows = append(rows, x)
+	}
+	p.w.write(rows...)
+	return n - dead, dead
+}
+
 // TestPythonBesideGo: the example in Python and a worker with the library queue, each
 // a process, share a subscription, with the documented rights; both are killed at
 // random. Each item takes effect once, those of a key in order, and the poisoned ones
@@ -61,75 +106,36 @@ func TestPythonBesideGo(t *testing.T) {
 	w.Exec(t, "SELECT walbridge.subscribe('sub', '{s}', settings => '{\"max_attempts\":2,\"backoff_min_ms\":10}')")
 	w.Exec(t, "CREATE TABLE effect (n bigint GENERATED ALWAYS AS IDENTITY, seq bigint PRIMARY KEY, key text, worker text NOT NULL DEFAULT 'go'); GRANT INSERT, SELECT ON effect TO worker")
 	r := seed(t)
-	const rounds, each = 4, 100
-	dsn := w.DSNAs("worker", "")
-	var output bytes.Buffer
-	start := map[string]func() *exec.Cmd{
-		"python": func() *exec.Cmd {
-			return exec.Command(interpreter, "../../examples/python-worker/worker.py", dsn, "sub", "python")
-		},
-		"go": func() *exec.Cmd {
-			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), goVar+"="+dsn)
-			return cmd
-		},
-	}
-	running := map[string]*child.Process{}
-	run := func(name string) {
-		cmd := start[name]()
-		cmd.Stderr = os.Stderr
-		if name == "python" {
-			cmd.Stdout, cmd.Stderr = &output, &output
-		}
-		p, err := child.Start(cmd, syscall.SIGKILL)
-		require.NoError(t, err)
-		running[name] = p
-	}
-	kill := func(name string) {
-		_ = running[name].Signal(syscall.SIGKILL)
-		<-running[name].Done()
-		w.expireOf(name)
-	}
-	run("python")
-	run("go")
-	defer func() { kill("python"); kill("go") }()
+	p := &pair{w: w, dsn: w.DSNAs("worker", ""), python: interpreter, running: map[string]*child.Process{}}
+	p.run("python")
+	p.run("go")
+	defer func() { p.kill("python"); p.kill("go") }()
+	effects := func() string { return w.One(t, "SELECT count(*) FROM effect") }
 	good, dead := 0, 0
-	for range rounds {
-		var rows []row
-		for i := range each {
-			key := fmt.Sprint("k", r.IntN(40))
-			if i == r.IntN(each) {
-				key = fmt.Sprint("poison", r.IntN(5))
-			}
-			rows = append(rows, row{stream: "s", key: key, poison: strings.HasPrefix(key, "poison")})
-			if rows[i].poison {
-				dead++
-			} else {
-				good++
-			}
-		}
-		w.write(rows...)
+	for range 4 {
+		at := effects()
+		g, d := p.write(r, 100)
+		good, dead = good+g, dead+d
+		pgtest.Eventually(t, within, func() bool { return effects() != at }, "there is work in hand: %s", &p.output)
 		victim := []string{"python", "go"}[r.IntN(2)]
-		at := w.One(t, "SELECT count(*) FROM effect")
-		pgtest.Eventually(t, within, func() bool { return w.One(t, "SELECT count(*) FROM effect") != at }, "there is work in hand: %s", &output)
-		kill(victim)
-		run(victim)
+		p.kill(victim)
+		p.run(victim)
 	}
 	pgtest.Eventually(t, 3*within, func() bool {
 		return w.One(t, "SELECT count(*) || ' ' || (SELECT count(*) FROM walbridge.dead_letter) FROM effect") == fmt.Sprint(good, " ", dead)
 	}, "all items have taken effect, or are dead")
+	for i := 0; w.One(t, "SELECT count(DISTINCT worker) FROM effect") != "2"; i++ { // whoever has done nothing so far
+		require.Less(t, i, 50, "both take part: %s", &p.output)
+		at := effects()
+		w.keys("a", "b", "c", "d", "e", "f", "g", "h")
+		pgtest.Eventually(t, within, func() bool { return w.One(t, "SELECT count(*) - 8 FROM effect") == at }, "a few more")
+	}
 	last := map[string]int64{}
 	for _, e := range w.Query(t, "SELECT seq, key FROM effect ORDER BY n") {
 		require.Greater(t, number(t, e[0]), last[e[1]], "key %s", e[1])
 		last[e[1]] = number(t, e[0])
 	}
 	require.Equal(t, "0", w.One(t, "SELECT count(*) FROM effect WHERE key LIKE 'poison%'"))
-	for i := 0; w.One(t, "SELECT count(DISTINCT worker) FROM effect") != "2"; i++ { // whoever has done nothing so far
-		require.Less(t, i, 50, "both take part: %v %v %s", w.Query(t, "SELECT worker, count(*) FROM effect GROUP BY 1"), w.Query(t, "SELECT id, lanes, expires_at > clock_timestamp() FROM walbridge.worker"), &output)
-		n := w.One(t, "SELECT count(*) FROM effect")
-		w.keys("a", "b", "c", "d", "e", "f", "g", "h")
-		pgtest.Eventually(t, within, func() bool { return w.One(t, "SELECT count(*) - 8 FROM effect") == n }, "a few more")
-	}
 }
 
 // expireOf ends the leases of the worker in Python, or of those in Go, that is known to
