@@ -3,7 +3,6 @@ package snapshot
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -175,9 +174,6 @@ func (c *catalogTable) describe(t *Table, text string) (*description, error) {
 	}
 	return d, nil
 }
-
-// isUnfit reports whether an error says that the table cannot be read.
-func isUnfit(err error) bool { return errors.As(err, new(*unfit)) }
 
 func quoteIdent(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
