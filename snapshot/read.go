@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,6 +34,7 @@ type source struct {
 	publication string
 	desc        *description // the last one
 	print       string       // of the catalog's rows that it was made of
+	names       []string     // of the key's columns that the cursor is of
 	// broken: the connection must not be used any more, though nothing was wrong.
 	broken bool
 }
@@ -90,6 +92,10 @@ func (s *source) read(ctx context.Context, c *Chunk, after []string, limits chun
 		}
 		return err
 	}
+	if !slices.Equal(s.desc.names, s.names) {
+		_ = s.rollback(ctx) // the next session begins a transaction of its own
+		return errAnew
+	}
 	c.seen, c.desc = seen, s.desc
 	err = s.fetch(ctx, c, s.chunkSQL(c, after, limits, false), limits)
 	var large *pgproto3.ExceededMaxBodyLenErr
@@ -108,6 +114,10 @@ func (s *source) readCarefully(ctx context.Context, c *Chunk, after []string, li
 	seen, err := s.begin(ctx, c.table.state)
 	if err != nil {
 		return err
+	}
+	if !slices.Equal(s.desc.names, s.names) {
+		s.broken = true
+		return errAnew
 	}
 	c.seen, c.desc = seen, s.desc
 	return s.fetch(ctx, c, s.chunkSQL(c, after, limits, true), limits)

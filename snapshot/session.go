@@ -78,8 +78,9 @@ type Session struct {
 
 	// Of the transaction that is being streamed. Of the stream's goroutine.
 	mark, request string
-	dirty         bool
 	scratch       []byte
+	// dirty: the state has changed since Cursors.
+	dirty atomic.Bool
 }
 
 // table is what a session knows of an unfinished table.
@@ -116,7 +117,8 @@ func NewSession(cfg Config, state State) *Session {
 		s.limiter = rate.NewLimiter(rate.Limit(cfg.RowsPerSecond), min(cfg.ChunkRows, cfg.RowsPerSecond))
 	}
 	if len(s.state.Secret) == 0 {
-		s.state.Secret, s.dirty = newSecret(), true
+		s.state.Secret = newSecret()
+		s.dirty.Store(true)
 	}
 	s.refresh()
 	return s

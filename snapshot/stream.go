@@ -130,7 +130,7 @@ func (s *Session) readAgain(t *table, key []string) {
 			size += len(v)
 		}
 	}
-	s.dirty = true
+	s.dirty.Store(true)
 	if len(t.state.Again) >= maxAgain || size > maxAgainBytes {
 		s.restart(t, "too many of its rows have to be read again")
 		return
@@ -143,10 +143,10 @@ func (s *Session) readAgain(t *table, key []string) {
 func (s *Session) restart(t *table, why string) {
 	s.cfg.Log.Info("reading a table from its beginning again", "table", t.state.QualifiedName(), "why", why)
 	s.state.Run++
-	old := *t.state
-	*t.state = Table{Schema: old.Schema, Name: old.Name, Where: old.Where, Estimate: old.Estimate, Bytes: old.Bytes, Run: s.state.Run}
+	st := t.state // what a worker reads without the mutex, its names and Where, stays as it is
+	st.Run, st.Key, st.After, st.Scanned, st.Again, st.Pass, st.Rows = s.state.Run, nil, nil, false, nil, 0, 0
 	t.forget()
-	s.dirty = true
+	s.dirty.Store(true)
 	clear(s.lookup)
 	s.wake()
 }
@@ -208,7 +208,7 @@ func (s *Session) finish(c *Chunk) *Chunk {
 		return nil // the list was too long: the table begins anew
 	}
 	t.state.Rows += int64(c.Len())
-	s.dirty = true
+	s.dirty.Store(true)
 	s.rate.add(c.Len())
 	if t.state.finished() {
 		s.done(t)
@@ -257,7 +257,7 @@ func (s *Session) take(content []byte) {
 	if s.state.Taken = append(s.state.Taken, r.ID); len(s.state.Taken) > maxTaken {
 		s.state.Taken = s.state.Taken[1:]
 	}
-	s.dirty = true
+	s.dirty.Store(true)
 	switch r.Do {
 	case ActionStart:
 		s.start(r.Tables)
@@ -308,13 +308,13 @@ func (s *Session) cancel(tables []*Table) {
 }
 
 // Dirty reports whether the state has changed since Cursors was called.
-func (s *Session) Dirty() bool { return s.dirty }
+func (s *Session) Dirty() bool { return s.dirty.Load() }
 
 // Cursors returns the state to be stored with the position that the stream has come
 // to.
 func (s *Session) Cursors() ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.dirty = false
+	s.dirty.Store(false)
 	return s.state.Encode()
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -213,10 +214,10 @@ func (w *worker) register(ctx context.Context) error {
 	if w.t.gone {
 		return nil
 	}
-	if w.t.state.After != nil && !equal(w.t.state.Key, d.names) {
+	if w.t.state.After != nil && !slices.Equal(w.t.state.Key, d.names) {
 		s.restart(w.t, "another key orders it now")
 	}
-	w.t.state.Key = d.names
+	w.t.state.Key, w.src.names = d.names, d.names
 	w.t.forget()
 	w.t.oid, w.t.problem = d.relation.OID, ""
 	w.gen, w.after, w.last, w.again, w.turns = w.t.gen, w.t.state.After, w.t.state.Scanned, false, 0
@@ -423,22 +424,21 @@ func (w *worker) send(ctx context.Context, c *Chunk) error {
 	s.pending[nonce] = c
 	w.t.inflight++
 	s.mu.Unlock()
-	if err := w.reconnect(ctx); err != nil {
-		return err
+	err := w.reconnect(ctx)
+	if err == nil {
+		err = mark(ctx, w.src.conn, nonce)
 	}
-	return mark(ctx, w.src.conn, nonce)
+	if err != nil {
+		s.drop(nonce)
+	}
+	return err
 }
 
-func equal(a, b []string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
+// drop gives up a chunk whose mark may not be in the log.
+func (s *Session) drop(nonce string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.pending, nonce)
 }
 
 // runName names a reading of rows: 3, and 3.2 for the second time that rows of it are

@@ -1,6 +1,7 @@
 package torture_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -81,4 +82,49 @@ func payloads(t *testing.T, r *rig, op string) []string {
 		all = append(all, strings.Join(row, " "))
 	}
 	return all
+}
+
+const keyTables = `
+CREATE SCHEMA snap;
+CREATE TABLE snap.texts (k text COLLATE %[1]s PRIMARY KEY);
+CREATE TABLE snap.uuids (k uuid PRIMARY KEY);
+CREATE TABLE snap.numerics (k numeric PRIMARY KEY);
+CREATE TABLE snap.floats (k float8 PRIMARY KEY);
+CREATE TABLE snap.times (k timestamptz PRIMARY KEY);
+CREATE TABLE snap.bytes (k bytea PRIMARY KEY);
+CREATE TABLE snap.chars (k char(8) PRIMARY KEY);
+CREATE TABLE snap.several (a text COLLATE %[1]s, b date, c int, PRIMARY KEY (c, a, b));
+INSERT INTO snap.texts SELECT CASE i %% 4 WHEN 0 THEN upper(md5(i::text)) WHEN 1 THEN md5(i::text) WHEN 2 THEN E'\u00e9-\\' || i ELSE '_''"' || i END FROM generate_series(1, 150) i;
+INSERT INTO snap.uuids SELECT md5(i::text)::uuid FROM generate_series(1, 150) i;
+INSERT INTO snap.numerics SELECT (i - 75) / 7.0 FROM generate_series(1, 150) i UNION SELECT 'NaN';
+INSERT INTO snap.floats SELECT (i - 75) / 7.0::float8 FROM generate_series(1, 150) i UNION SELECT '-Infinity' UNION SELECT 'NaN';
+INSERT INTO snap.times SELECT '2024-03-31 01:59:00 Europe/Berlin'::timestamptz + i * interval '13 min 0.000001 s' FROM generate_series(1, 150) i UNION SELECT 'infinity' UNION SELECT '0044-03-15 BC';
+INSERT INTO snap.bytes SELECT decode(md5(i::text), 'hex') FROM generate_series(1, 150) i;
+INSERT INTO snap.chars SELECT substr(md5(i::text), 1, 3 + i %% 5) FROM generate_series(1, 150) i ON CONFLICT DO NOTHING;
+INSERT INTO snap.several SELECT chr(65 + i %% 3 + 32 * (i %% 2)), '2024-01-01'::date + i, i %% 4 FROM generate_series(1, 150) i;
+`
+
+// Keys of every kind, in chunks of a few rows: each row is read once, in the order that
+// the server has, whatever its collation.
+func TestSnapshotByKeysOfEveryKind(t *testing.T) {
+	t.Parallel()
+	pgtest.Matrix(t, func(t *testing.T, c *pgtest.Cluster) {
+		db := c.DB(t)
+		collation := `"C"`
+		if db.One(t, "SELECT count(*) FROM pg_collation WHERE collname = 'en-x-icu'") != "0" {
+			collation = `"en-x-icu"`
+		}
+		db.Exec(t, fmt.Sprintf(keyTables, collation))
+		r := bareRig(t, db, pgtest.Shared(t).DB(t))
+		r.routes = snapshotRoutes
+		r.extra = "batch: {max_items: 7}\nsnapshot: {parallel: 4}"
+		r.setup(t)
+		r.start(t)
+		r.awaitSnapshot(t)
+		for _, row := range db.Query(t, "SELECT relname FROM pg_class WHERE relnamespace = 'snap'::regnamespace AND relkind = 'r'") {
+			want := db.One(t, "SELECT count(*) FROM snap."+row[0])
+			got := r.sink.Query(t, "SELECT count(*), count(DISTINCT partition_key) FROM walbridge.log WHERE stream = $1", "snap."+row[0])[0]
+			require.Equal(t, []string{want, want}, got, "%s by %s", row[0], collation)
+		}
+	})
 }
