@@ -5,5 +5,4 @@ package configs
 var laterKeys = map[string]struct{}{
 	"source.coverage_interval": {},
 	"source.on_new_table":      {},
-	"routes[].outbox.prune":    {},
 }

@@ -143,7 +143,7 @@ func (g *generator) section(t reflect.Type, path string) map[string]any {
 	s := map[string]any{"type": "object", "additionalProperties": false, "properties": properties}
 	switch path {
 	case "routes[]":
-		s["required"] = []string{"tables"}
+		s["anyOf"] = []any{required("tables"), required("messages")}
 		s["oneOf"] = []any{required("outbox"), required("inbox"), required("changes")}
 	case "sink":
 		kinds := []string{"worktable", "kafka", "stdout", "discard"}

@@ -26,7 +26,10 @@ func outboxRow() *decoder.Change {
 func hotPaths() map[string]*decoder.Change {
 	debezium := sevenColumns()
 	debezium.Relation.Namespace = "debezium"
-	return map[string]*decoder.Change{"record": sevenColumns(), "outbox": outboxRow(), "update": updated(sevenColumns()), "debezium": debezium}
+	message := change(decoder.OpMessage, nil)
+	message.Prefix, message.Transactional = "outbox", true
+	message.Content = []byte(`{"id": "0f8fad5b", "aggregatetype": "orders", "aggregateid": "order:\u0031", "type": "OrderPaid", "payload": {"order_id": 9182, "total": "129.95"}}`)
+	return map[string]*decoder.Change{"message": message, "record": sevenColumns(), "outbox": outboxRow(), "update": updated(sevenColumns()), "debezium": debezium}
 }
 
 func updated(c *decoder.Change) *decoder.Change {
@@ -36,7 +39,7 @@ func updated(c *decoder.Change) *decoder.Change {
 
 func hotMapper(t testing.TB) *Mapper {
 	return newMapper(t, Config{Routes: []Route{
-		{Tables: []string{"public.outbox"}, Outbox: &Outbox{}},
+		{Tables: []string{"public.outbox"}, Messages: []string{"outbox"}, Outbox: &Outbox{}},
 		{Tables: []string{"public.*"}, Changes: &Changes{}},
 		{Tables: []string{"debezium.*"}, Changes: &Changes{Envelope: envelopeDebezium}},
 	}})

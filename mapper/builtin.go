@@ -17,6 +17,7 @@ const (
 	oidTimestamptz = 1184
 	oidNumeric     = 1700
 	oidJSONB       = 3802
+	oidText        = 25
 )
 
 // builtinForm returns the form of a built-in type that is more than text.

@@ -2,6 +2,7 @@ package mapper
 
 import (
 	"slices"
+	"time"
 
 	"github.com/walbridge/walbridge/internal/secret"
 )
@@ -24,9 +25,11 @@ type Route struct {
 	// Exclude are patterns that keep a table out of this route though Tables matches;
 	// a later route may still take it. Defaults to none.
 	Exclude []string `yaml:"exclude"`
-	// Messages are prefixes of logical messages that are outbox rows without a table:
-	// pg_logical_emit_message(true, prefix, json), where the members of the JSON object
-	// have the names of the columns. Only with Outbox. Defaults to none.
+	// Messages are the prefixes of logical messages that are events of an outbox without
+	// a table: pg_logical_emit_message(true, 'prefix', '{…}'), with a JSON object whose
+	// members are what the columns of the outbox are. Prefixes are compared as they are;
+	// those that begin with walbridge. are the bridge's own. Only with Outbox. Defaults to
+	// none.
 	Messages []string `yaml:"messages"`
 	// Outbox makes each inserted row a domain event.
 	Outbox *Outbox `yaml:"outbox"`
@@ -97,8 +100,12 @@ type Outbox struct {
 	// TombstoneOnNullPayload makes a NULL payload an item without value, which removes
 	// the key from a compacted topic. Defaults to false: a dead letter.
 	TombstoneOnNullPayload bool `yaml:"tombstone_on_null_payload"`
-	// Prune is not available in this version.
-	Prune string `yaml:"prune"`
+	// Prune is the age from which rows are deleted that are proven to be relayed, such as
+	// 1h or 7d; at least 1m. The age is that of Timestamp where it names a column of type
+	// timestamp or timestamptz, else it counts from when this process has first seen the
+	// row's transaction ended. It needs SELECT, DELETE and, on one column, UPDATE on the
+	// table. Defaults to 0: nothing is deleted.
+	Prune time.Duration `yaml:"prune"`
 	// Format is plain (the default), or cloudevents: the attributes of CloudEvents 1.0 are
 	// headers with the prefix ce_, as its Kafka protocol binding has them in binary mode.
 	Format string `yaml:"format"`

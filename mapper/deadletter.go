@@ -23,7 +23,10 @@ const (
 	ReasonKeyMissing         = "key_missing"              // the value of a key column did not come
 	ReasonColumnWithheld     = "column_withheld"          // a replayed dead letter lacks a value that today's routes need
 	ReasonRowTooLarge        = "row_too_large"            // above memory.max_row
-	ReasonMalformedChange    = "malformed_change"         // no server sends such a change
+	ReasonPayloadNotBytes    = "payload_not_bytes"        // payload_format bytes, and the member of a message is no bytea in hex
+	ReasonMessageInvalid     = "message_invalid"          // the content of a message is no JSON object
+	ReasonNotTransactional   = "message_not_transactional"
+	ReasonMalformedChange    = "malformed_change" // no server sends such a change
 )
 
 // refusal says why a change cannot become what its route says.
@@ -35,6 +38,9 @@ func refuse(reason, format string, args ...any) *refusal {
 }
 
 func cutRefusal(c *decoder.Change) *refusal {
+	if c.Op == decoder.OpMessage {
+		return refuse(ReasonRowTooLarge, "it has %d bytes, which is above memory.max_row", c.CutSize)
+	}
 	return refuse(ReasonRowTooLarge, "the row has %d bytes, which is above memory.max_row", c.CutSize)
 }
 
@@ -45,15 +51,23 @@ func (m *Mapper) deadLetter(c *decoder.Change, r *relation, why *refusal) ([]Ite
 	it.EventID = m.recordID(it)
 	it.Type = opNames[c.Op]
 	raw := rawWriter{dst: make([]byte, 0, 1024)}
-	if r.record != nil {
+	if r != nil && r.record != nil {
 		it.Stream = r.record.stream
 		raw.withheld, raw.mask = r.record.withheld, r.record.route.mask
 	}
 	it.DeadLetter = &DeadLetter{
-		Reason: why.reason, Error: fmt.Sprintf("table %s: %s", qualified(c.Relation), why.text),
+		Reason: why.reason, Error: origin(c) + ": " + why.text,
 		Raw: raw.change(c), Replayable: c.CutSize == 0 && why.reason != ReasonMalformedChange,
 	}
 	return m.items, nil
+}
+
+// origin names what a change came from.
+func origin(c *decoder.Change) string {
+	if c.Relation == nil {
+		return fmt.Sprintf("message %.100q", c.Prefix) // anybody may write one
+	}
+	return "table " + qualified(c.Relation)
 }
 
 // opNames are the types of records. Never written to.

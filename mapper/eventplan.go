@@ -2,6 +2,7 @@ package mapper
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/walbridge/walbridge/decoder"
 )
@@ -64,7 +65,7 @@ const (
 
 // planEvent makes the plan of an outbox or inbox route for a table.
 func (m *Mapper) planEvent(rt *route, rel *decoder.Relation) *eventPlan {
-	p := &eventPlan{route: rt, id: -1, idElse: -1, key: -1, typ: -1, payload: -1, headers: -1, timestamp: -1, availableAt: -1}
+	p := newEventPlan(rt)
 	b := planBuilder{eventPlan: p, rel: rel}
 	if rt.inbox {
 		b.inbox()
@@ -77,15 +78,25 @@ func (m *Mapper) planEvent(rt *route, rel *decoder.Relation) *eventPlan {
 	return p
 }
 
+func newEventPlan(rt *route) *eventPlan {
+	return &eventPlan{route: rt, id: -1, idElse: -1, key: -1, typ: -1, payload: -1, headers: -1, timestamp: -1, availableAt: -1}
+}
+
 // planBuilder looks up columns.
 type planBuilder struct {
 	*eventPlan
 	rel *decoder.Relation
+	// message: the columns are the members of a message. Any may be there, so one that is
+	// asked for is added.
+	message bool
 }
 
 // optional returns a column's index, or -1.
 func (b *planBuilder) optional(name string) int {
 	i := columnIndex(b.rel, name)
+	if i < 0 && b.message {
+		i = b.addMember(name)
+	}
 	if i < 0 {
 		return i
 	}
@@ -96,6 +107,25 @@ func (b *planBuilder) optional(name string) int {
 	}
 	b.used = append(b.used, i)
 	return i
+}
+
+// addMember adds a column for a member: text, or JSON where it stays whole.
+func (b *planBuilder) addMember(name string) int {
+	col := decoder.Column{Name: name, TypeOID: oidText, TypeMod: -1}
+	if strings.HasSuffix(name, wholeMark) {
+		col.TypeOID = oidJSONB
+	}
+	b.rel.Columns = append(b.rel.Columns, col)
+	return len(b.rel.Columns) - 1
+}
+
+// whole is the name of a column whose value is JSON, which for a message is the
+// member's value as it stands.
+func (b *planBuilder) whole(name string) string {
+	if b.message {
+		return name + wholeMark
+	}
+	return name
 }
 
 // required is optional for a column that events cannot do without. key is the key
@@ -117,6 +147,28 @@ func (b *planBuilder) chosen(name, standard, key string) int {
 	return b.required(name, key)
 }
 
+// payloadColumn finds the payload. In a message bytes are as to_jsonb writes bytea.
+func (b *planBuilder) payloadColumn(o *Outbox, key string) int {
+	if o.PayloadFormat == formatJSON {
+		return b.required(b.whole(o.Payload), key)
+	}
+	i := b.required(o.Payload, key)
+	if b.message && o.PayloadFormat == formatBytes {
+		b.rel.Columns[i].TypeOID = oidBytea
+	}
+	return i
+}
+
+// headersColumn finds the headers.
+func (b *planBuilder) headersColumn(o *Outbox, key string) int {
+	if b.message {
+		name := o.Headers
+		or(&name, "headers")
+		return b.required(b.whole(name), key)
+	}
+	return b.chosen(o.Headers, "headers", key)
+}
+
 // inbox plans for walbridge.inbox, whose columns are fixed.
 func (b *planBuilder) inbox() {
 	at := b.route.key() + ".inbox"
@@ -135,7 +187,7 @@ func (b *planBuilder) outbox(m *Mapper, rt *route) {
 	o, at := rt.outbox, rt.key()
 	b.id = b.required(o.ID, at+".outbox.id")
 	b.key = b.required(o.Key, at+".outbox.key")
-	b.payload = b.required(o.Payload, at+".outbox.payload")
+	b.payload = b.payloadColumn(o, at+".outbox.payload")
 	if member, ok := o.typeMember(); ok {
 		b.typeMember = []byte(member)
 	} else {
@@ -151,7 +203,7 @@ func (b *planBuilder) outbox(m *Mapper, rt *route) {
 	if o.Timestamp != "" {
 		b.timestamp = b.required(o.Timestamp, at+".outbox.timestamp")
 	}
-	b.headers = b.chosen(o.Headers, "headers", at+".outbox.headers")
+	b.headers = b.headersColumn(o, at+".outbox.headers")
 	b.availableAt = b.chosen(o.AvailableAt, "available_at", at+".outbox.available_at")
 	for i, e := range rt.extras {
 		b.extra(m, e, fmt.Sprintf("%s.outbox.extra[%d]", at, i))
@@ -169,7 +221,11 @@ func (b *planBuilder) outbox(m *Mapper, rt *route) {
 }
 
 func (b *planBuilder) extra(m *Mapper, e extra, key string) {
-	i := b.required(e.column, key)
+	column := e.column
+	if e.envelope {
+		column = b.whole(column)
+	}
+	i := b.required(column, key)
 	if i < 0 {
 		return
 	}

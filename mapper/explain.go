@@ -156,3 +156,62 @@ func sampleText(col *catalog.Column) string {
 	}
 	return "sample"
 }
+
+// ExplainMessages says what becomes of a message of each prefix that a route takes, in
+// the order of the routes; Table is "message:" and the prefix. content is that of the
+// message; nil stands for made-up members. It is safe for concurrent use.
+func (m *Mapper) ExplainMessages(content []byte) []Explanation {
+	var all []Explanation
+	for i := range m.cfg.Routes {
+		for _, prefix := range m.cfg.Routes[i].Messages {
+			all = append(all, m.explainMessage(i, prefix, content))
+		}
+	}
+	return all
+}
+
+func (m *Mapper) explainMessage(route int, prefix string, content []byte) Explanation {
+	e := Explanation{Table: MessageTable(prefix), Route: route}
+	own, err := New(m.cfg, m.env)
+	if err != nil {
+		e.Why = err.Error()
+		return e
+	}
+	if content == nil {
+		content = own.messages[prefix].sample()
+	}
+	c := sampleChange(&catalog.Table{}, nil)
+	c.Op, c.Relation, c.New = decoder.OpMessage, nil, nil
+	c.Prefix, c.Content, c.LSN, c.Transactional = prefix, content, c.ID.Commit-8, true
+	items, err := own.Map(c)
+	if err != nil {
+		e.Why = err.Error()
+		return e
+	}
+	e.fill(&items[0])
+	e.Notes = []string{"only transactional messages become events"}
+	return e
+}
+
+// MessageTable is how explanations name the messages of a prefix, where tables have
+// their names.
+func MessageTable(prefix string) string { return "message:" + prefix }
+
+// sample makes up a content.
+func (p *messagePlan) sample() []byte {
+	var dst []byte
+	for i, member := range p.members {
+		dst = append(appendString(append(dst, ','), member.name), ':')
+		switch {
+		case i == p.event.payload && p.event.form == payloadByteaBytes:
+			dst = append(dst, `"\\x77616c"`...)
+		case i == p.event.timestamp || i == p.event.availableAt:
+			dst = append(dst, `"2024-01-01T00:00:00Z"`...)
+		case member.whole:
+			dst = append(dst, `{"sample":"true"}`...)
+		default:
+			dst = append(dst, `"sample"`...)
+		}
+	}
+	return closeObject(dst, 0)
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/walbridge/walbridge/decoder"
+	"github.com/walbridge/walbridge/internal/lsn"
 )
 
 // golden runs one script of testdata/golden. Its commands:
@@ -20,6 +21,7 @@ import (
 //	table NAME [identity=d] [pk=(a,b)]   columns, each "name type", * marks the identity's
 //	insert|update|delete|read|truncate NAME [cut=N] [cascade] [restart]
 //	                            new:, old: and key: with values between " | "
+//	message PREFIX [outside] [cut=N]   the content of a logical message
 //	counts                      what gave no item
 //	explain NAME [nosample]     the values of a sample row as name=value
 //
@@ -85,6 +87,9 @@ func (g *golden) table(t *testing.T, d *datadriven.TestData) string {
 func (g *golden) change(t *testing.T, d *datadriven.TestData) string {
 	op, err := parseOp(d.Cmd)
 	require.NoError(t, err)
+	if op == decoder.OpMessage {
+		return g.message(t, d)
+	}
 	rel := g.tables[d.CmdArgs[0].Key]
 	require.NotNil(t, rel, "no table %s", d.CmdArgs[0].Key)
 	c := change(op, rel)
@@ -104,6 +109,19 @@ func (g *golden) change(t *testing.T, d *datadriven.TestData) string {
 		case "key":
 			c.Old, c.OldIsKey = row, true
 		}
+	}
+	return g.mapped(t, c)
+}
+
+func (g *golden) message(t *testing.T, d *datadriven.TestData) string {
+	c := change(decoder.OpMessage, nil)
+	c.Prefix, c.Content, c.LSN, c.Transactional = d.CmdArgs[0].Key, []byte(d.Input), c.ID.Commit-8, !d.HasArg("outside")
+	d.MaybeScanArgs(t, "cut", &c.CutSize)
+	if c.CutSize > 0 {
+		c.Content = nil
+	}
+	if !c.Transactional {
+		c.ID, c.Tx = lsn.ID{Commit: c.LSN - 1}, nil
 	}
 	return g.mapped(t, c)
 }

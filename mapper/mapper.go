@@ -91,7 +91,7 @@ func New(cfg Config, env Env) (*Mapper, error) {
 	}
 	m.setTables(env)
 	m.codecs.set(env.Types)
-	m.planMessages()
+	m.planMessages(&cfg)
 	m.debeziumHead = appendString([]byte(`"version":`), []byte(env.Version))
 	m.debeziumHead = appendString(append(m.debeziumHead, `,"connector":"postgresql","name":`...), []byte(env.Bridge))
 	m.debeziumDatabase = appendString([]byte(`","db":`), []byte(env.Database))

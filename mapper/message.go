@@ -1,164 +1,131 @@
 package mapper
 
 import (
-	"bytes"
-	"fmt"
-	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/walbridge/walbridge/decoder"
 )
 
-// An outbox without a table: SELECT pg_logical_emit_message(true, 'prefix', '{…}'). The
-// members of the JSON object are what the columns of an outbox row are; nothing is
-// written but the WAL.
+// messagePlan is how the messages of one prefix become events: the members of their
+// content are the columns of an outbox row. Its rows are reused.
+type messagePlan struct {
+	route   *route
+	event   *eventPlan
+	members []messageMember
+	row     []decoder.Value
+}
+
+// messageMember is a member of the content that an event is made of.
+type messageMember struct {
+	name []byte
+	// whole: the value stays JSON. Else a string is its text, as a column's value is.
+	whole bool
+}
 
 // messageSchema stands where the schema of a table would, the prefix where its name.
 const messageSchema = "pg_logical_message"
 
-// messagePlan is how the messages of a prefix become events.
-type messagePlan struct {
-	event *eventPlan
-	rel   *decoder.Relation
-	row   []decoder.Value // reused
-}
+// wholeMark ends the names of columns that stand for a member as JSON, which no
+// configuration can write.
+const wholeMark = "\x00"
 
-// planMessages makes the plans of all routes of messages.
-func (m *Mapper) planMessages() {
+// planMessages makes the plans of all prefixes; the first route that names one takes it.
+func (m *Mapper) planMessages(cfg *Config) {
 	m.messages = make(map[string]*messagePlan)
-	for i := range m.routes {
-		rt := &m.routes[i]
-		for _, prefix := range m.cfg.Routes[i].Messages {
-			if m.messages[prefix] == nil { // the first route wins
-				m.messages[prefix] = m.planMessage(rt, prefix)
+	for i := range cfg.Routes {
+		for _, prefix := range cfg.Routes[i].Messages {
+			if m.messages[prefix] == nil {
+				m.messages[prefix] = m.planMessage(&m.routes[i], prefix)
 			}
 		}
 	}
 }
 
-// planMessage plans for a table that has all columns which the route names. Payload and
-// headers are JSON, the others text.
 func (m *Mapper) planMessage(rt *route, prefix string) *messagePlan {
-	o := rt.outbox
-	p := &messagePlan{rel: &decoder.Relation{Namespace: messageSchema, Name: prefix}}
-	add := func(name string, oid uint32) {
-		if name != "" && columnIndex(p.rel, name) < 0 {
-			p.rel.Columns = append(p.rel.Columns, decoder.Column{Name: name, TypeOID: oid, TypeMod: -1})
-		}
+	rel := &decoder.Relation{Namespace: messageSchema, Name: prefix}
+	event := newEventPlan(rt)
+	b := planBuilder{eventPlan: event, rel: rel, message: true}
+	b.outbox(m, rt)
+	event.headersTrust = true
+	p := &messagePlan{route: rt, event: event, row: make([]decoder.Value, len(rel.Columns))}
+	for _, c := range rel.Columns {
+		name, whole := strings.CutSuffix(c.Name, wholeMark)
+		p.members = append(p.members, messageMember{[]byte(name), whole})
 	}
-	const oidText = 25
-	payload := uint32(oidJSON)
-	if o.PayloadFormat != formatJSON {
-		payload = oidText
-	}
-	add(o.Payload, payload)
-	add(orName(o.Headers, "headers"), oidJSON)
-	for _, name := range []string{o.ID, o.Key, o.Timestamp, orName(o.AvailableAt, "available_at")} {
-		add(name, oidText)
-	}
-	if _, isMember := o.typeMember(); !isMember {
-		add(o.Type, oidText)
-	}
-	for _, part := range rt.stream {
-		if part.variable {
-			add(part.text, oidText)
-		}
-	}
-	for _, e := range rt.extras {
-		add(e.column, oidText)
-	}
-	p.event = m.planEvent(rt, p.rel)
-	p.row = make([]decoder.Value, len(p.rel.Columns))
 	return p
 }
 
-func orName(name, standard string) string {
-	if name == "" {
-		return standard
-	}
-	return name
-}
-
-// TakesMessages reports whether a route takes logical messages of a prefix. Those outside
-// of transactions are nobody's: they are there though their transaction may have been
-// rolled back, and on servers before 17 they may be lost in a crash.
-func (m *Mapper) TakesMessages(prefix string) bool { return m.messages[prefix] != nil }
-
-// mapMessage makes the event of a logical message. One that no route takes is none.
+// mapMessage makes the event of a logical message.
 func (m *Mapper) mapMessage(c *decoder.Change) ([]Item, error) {
 	p := m.messages[c.Prefix]
-	switch {
-	case p == nil:
+	if p == nil {
 		m.counts.unrouted.Add(1)
 		return nil, nil
-	case c.CutSize > 0:
-		return m.messageLetter(c, cutRefusal(c))
 	}
-	if bad := m.messageRow(p, c.Content); bad != nil {
-		return m.messageLetter(c, bad)
+	if bad := p.check(m, c); bad != nil {
+		return m.deadLetter(c, nil, bad)
 	}
 	it := m.item(c, KindEvent, 0)
 	if bad := m.fillEvent(it, p.event, p.row); bad != nil {
-		return m.messageLetter(c, bad)
+		return m.deadLetter(c, nil, bad)
 	}
 	return m.items, nil
 }
 
-// messageRow makes a row of the members of a message. A member that is null, or not
-// there, is NULL; of several with one name the last counts.
-func (m *Mapper) messageRow(p *messagePlan, content []byte) *refusal {
-	if i := skipSpace(content, 0); i >= len(content) || content[i] != '{' || !m.enc.scan.valid(content) {
-		return refuse(ReasonPayloadNotJSON, "the message is no JSON object")
+// check finds what keeps a message from becoming an event, and reads it into the row.
+func (p *messagePlan) check(m *Mapper, c *decoder.Change) *refusal {
+	switch {
+	case !c.Transactional:
+		return refuse(ReasonNotTransactional, "it was written outside of its transaction, so it is there also when that was rolled back; write it with transactional => true")
+	case c.CutSize > 0:
+		return cutRefusal(c)
+	case !utf8.Valid(c.Content):
+		return refuse(ReasonInvalidUTF8, "the content is not valid UTF-8")
+	case !m.enc.scan.valid(c.Content):
+		return refuse(ReasonMessageInvalid, "the content is not JSON")
 	}
+	return p.read(m, c.Content)
+}
+
+// read fills the row from valid JSON. Of several members with one name the last counts.
+func (p *messagePlan) read(m *Mapper, content []byte) *refusal {
 	for i := range p.row {
 		p.row[i] = decoder.Value{Kind: decoder.ValueNull}
 	}
 	walk := m.enc.scan.membersOf(content)
 	for walk.next() {
-		for i := range p.rel.Columns {
-			if m.sameName(walk.name, []byte(p.rel.Columns[i].Name)) {
-				p.row[i] = m.memberValue(&p.rel.Columns[i], walk.value)
+		for i := range p.members {
+			if m.sameName(walk.name, p.members[i].name) {
+				p.row[i] = m.memberValue(walk.value, p.members[i].whole)
 			}
 		}
+	}
+	if walk.bad {
+		return refuse(ReasonMessageInvalid, "the content is not a JSON object")
+	}
+	if i := p.event.payload; p.event.form == payloadByteaBytes && p.row[i].Kind == decoder.ValueText && !isHexBytea(p.row[i].Data) {
+		return refuse(ReasonPayloadNotBytes, `the payload is not a string like "\\x0aff", as to_jsonb writes bytea`)
 	}
 	return nil
 }
 
-// memberValue is a member as the text of a column.
-func (m *Mapper) memberValue(col *decoder.Column, value []byte) decoder.Value {
+// memberValue is a member's value as that of a column: null is NULL.
+func (m *Mapper) memberValue(value []byte, whole bool) decoder.Value {
 	switch {
-	case string(value) == "null":
+	case value[0] == 'n':
 		return decoder.Value{Kind: decoder.ValueNull}
-	case value[0] == '"' && col.TypeOID != oidJSON:
-		start := len(m.arena)
-		m.arena = appendUnquoted(m.arena, value)
-		return decoder.Value{Kind: decoder.ValueText, Data: postgresTime(m.kept(start))}
+	case whole || value[0] != '"':
+		return decoder.Value{Kind: decoder.ValueText, Data: value}
 	}
-	return decoder.Value{Kind: decoder.ValueText, Data: value}
+	if inner := value[1 : len(value)-1]; plainPrefix(inner) == len(inner) {
+		return decoder.Value{Kind: decoder.ValueText, Data: inner}
+	}
+	start := len(m.arena)
+	m.arena = appendUnquoted(m.arena, value)
+	return decoder.Value{Kind: decoder.ValueText, Data: m.kept(start)}
 }
 
-// postgresTime writes a time in ISO 8601 as PostgreSQL does, in place; other texts stay
-// as they are.
-func postgresTime(s []byte) []byte {
-	const form = "0000-00-00T00:00:00"
-	if len(s) < len(form) || s[10] != 'T' || !bytes.HasSuffix(s, []byte("Z")) {
-		return s
-	}
-	text := slices.Concat(s[:10], []byte(" "), s[11:len(s)-1], []byte("+00"))
-	if _, isTime := parseTimestamp(text); !isTime {
-		return s
-	}
-	return text
-}
-
-// messageLetter makes the dead letter of a message.
-func (m *Mapper) messageLetter(c *decoder.Change, why *refusal) ([]Item, error) {
-	m.items = m.items[:0]
-	it := m.item(c, KindDeadLetter, 0)
-	it.EventID = m.recordID(it)
-	it.Type = opNames[c.Op]
-	it.DeadLetter = &DeadLetter{
-		Reason: why.reason, Error: fmt.Sprintf("message %.100q: %s", c.Prefix, why.text),
-		Raw: EncodeRaw(c, nil), Replayable: c.CutSize == 0,
-	}
-	return m.items, nil
-}
+// TakesMessages reports whether a route takes messages of the prefix. It is safe for
+// concurrent use.
+func (m *Mapper) TakesMessages(prefix string) bool { return m.messages[prefix] != nil }

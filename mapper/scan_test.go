@@ -75,10 +75,16 @@ func TestParseTimestamp(t *testing.T) {
 	zoned, ok := parseTimestamp([]byte("2000-01-01 00:00:00-01:30:15"))
 	require.True(t, ok)
 	require.EqualValues(t, (3600+1800+15)*1_000_000, zoned)
+	iso, ok := parseTimestamp([]byte("2000-01-01T01:30:00.5+01:30"))
+	require.True(t, ok)
+	require.EqualValues(t, 500_000, iso)
+	iso, ok = parseTimestamp([]byte("2000-01-01T00:00:00.5Z"))
+	require.True(t, ok)
+	require.EqualValues(t, 500_000, iso)
 	last, ok := parseTimestamp([]byte("294276-12-31 23:59:59.999999+00"))
 	require.True(t, ok)
 	require.EqualValues(t, 9223371331199999999, last) // END_TIMESTAMP - 1 of datatype/timestamp.h
-	for _, s := range []string{"", "infinity", "-infinity", "0044-03-15 00:00:00+00 BC", "2024-13-01 00:00:00", "2024-02-03", "2024-02-03T09:35:06", "2024-02-03 09:35:06+", "2024-02-03 09:35:06.", "2024-2-3 09:35:06", "0000-01-01 00:00:00"} {
+	for _, s := range []string{"", "infinity", "-infinity", "0044-03-15 00:00:00+00 BC", "2024-13-01 00:00:00", "2024-02-03", "2024-02-03t09:35:06", "2024-02-03T09:35:06z", "2024-02-03T09:35:06Z+00", "2024-02-03 09:35:06+", "2024-02-03 09:35:06.", "2024-2-3 09:35:06", "0000-01-01 00:00:00"} {
 		_, ok := parseTimestamp([]byte(s))
 		require.False(t, ok, s)
 	}

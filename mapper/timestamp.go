@@ -43,9 +43,9 @@ func isPlainTimestamp(s []byte) bool {
 	return true
 }
 
-// parseTimestamp reads a timestamp of the pinned form, with or without a zone
-// (without one it counts as UTC), years up to 294276, PostgreSQL's last. ok is
-// false for infinity, for years BC, and for anything that is no such text.
+// parseTimestamp reads a timestamp of the pinned form, or with T and Z as ISO 8601 and
+// PostgreSQL's JSON have them, with or without a zone (without one it counts as UTC),
+// years up to 294276, PostgreSQL's last. ok is false for infinity, for years BC, and for anything that is no such text.
 func parseTimestamp(s []byte) (t lsn.Micros, ok bool) {
 	p := timeReader{s: s}
 	year := p.number(4, 6)
@@ -53,10 +53,15 @@ func parseTimestamp(s []byte) (t lsn.Micros, ok bool) {
 	month := p.number(2, 2)
 	p.expect('-')
 	day := p.number(2, 2)
-	p.expect(' ')
+	if !p.next('T') {
+		p.expect(' ')
+	}
 	seconds := p.clock()
 	micros := p.fraction()
-	offset := p.zone()
+	offset := int64(0)
+	if !p.next('Z') {
+		offset = p.zone()
+	}
 	if p.bad || len(p.s) > 0 || month < 1 || month > 12 || day < 1 || day > 31 || year < 1 {
 		return 0, false
 	}

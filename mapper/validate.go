@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/walbridge/walbridge/internal/fault"
 )
@@ -19,19 +20,21 @@ func (c Config) Validate() []fault.Problem {
 	for i := range c.Routes {
 		v.route(fmt.Sprintf("routes[%d]", i), &c.Routes[i])
 	}
+	v.messages(c.Routes)
 	return v.problems
 }
+
+// minPrune is the least age of rows that are pruned.
+const minPrune = time.Minute
+
+// ownPrefix begins the prefixes of messages that the bridge writes for itself.
+const ownPrefix = "walbridge."
 
 // validation collects problems.
 type validation struct{ problems []fault.Problem }
 
 func (v *validation) add(where, what, fix string) {
 	v.problems = append(v.problems, fault.Problem{Check: "routes", Where: where, What: what, Fix: fix})
-}
-
-// unavailable is the problem of a key that is known and not built yet.
-func (v *validation) unavailable(where, what string) {
-	v.add(where, what+" is not available in this version", "leave the key out")
 }
 
 // choice checks a word against those that are built, and those that will be.
@@ -85,15 +88,30 @@ func (v *validation) kinds(at string, r *Route) {
 	if kinds != 1 {
 		v.add(at, fmt.Sprintf("has %d of the keys outbox, inbox and changes, needs exactly one", kinds), "say what the rows are, for example changes: {}")
 	}
-	if len(r.Messages) > 0 && r.Outbox == nil {
-		v.add(at+".messages", "messages are events of an outbox", "outbox: {}")
+	if r.Outbox != nil && r.Outbox.Prune != 0 && len(r.Tables) == 0 {
+		v.add(at+".outbox.prune", "messages leave no rows", "leave the key out")
 	}
-	for i, prefix := range r.Messages {
-		if prefix == "" || slices.Contains(r.Messages[:i], prefix) {
-			v.add(fmt.Sprintf("%s.messages[%d]", at, i), fmt.Sprintf("%q is empty, or named twice", prefix), "name the prefixes that applications give to pg_logical_emit_message")
-		}
-		if strings.HasPrefix(prefix, "walbridge.") {
-			v.add(fmt.Sprintf("%s.messages[%d]", at, i), fmt.Sprintf("%q: prefixes that begin with walbridge. are the bridge's own", prefix), "choose another prefix")
+	if len(r.Messages) > 0 && r.Outbox == nil {
+		v.add(at+".messages", "messages are events of an outbox", "outbox: {}, and a route of its own for tables that are none")
+	}
+}
+
+// messages checks the prefixes of all routes.
+func (v *validation) messages(routes []Route) {
+	taken := make(map[string]int)
+	for i := range routes {
+		for j, prefix := range routes[i].Messages {
+			at := fmt.Sprintf("routes[%d].messages[%d]", i, j)
+			first, dup := taken[prefix]
+			switch {
+			case dup:
+				v.add(at, fmt.Sprintf("routes[%d] takes the messages %q already", first, prefix), "name each prefix once")
+			case prefix == "" || strings.ContainsRune(prefix, 0):
+				v.add(at, fmt.Sprintf("%q is no prefix", prefix), "name what the application gives to pg_logical_emit_message")
+			case strings.HasPrefix(prefix, ownPrefix):
+				v.add(at, fmt.Sprintf("%q is one of the bridge's own", prefix), "give the messages a prefix of their own, such as outbox")
+			}
+			taken[prefix] = i
 		}
 	}
 }
@@ -140,8 +158,8 @@ func (v *validation) outbox(at string, o *Outbox) {
 	v.choice(at+".payload_format", o.PayloadFormat, []string{formatJSON, formatText, formatBytes})
 	v.choice(at+".on_update", o.OnUpdate, []string{wordSkip, wordHalt})
 	v.choice(at+".format", o.Format, []string{wordPlain, formatCloudEvents})
-	if o.Prune != "" {
-		v.unavailable(at+".prune", "pruning of relayed rows")
+	if o.Prune != 0 && o.Prune < minPrune {
+		v.add(at+".prune", fmt.Sprintf("%v is less than %v", o.Prune, minPrune), "rows are looked at once a minute; 1h leaves time to look at them")
 	}
 	if _, isMember := o.typeMember(); isMember && o.PayloadFormat != formatJSON {
 		v.add(at+".type", fmt.Sprintf("%q is a member of a JSON payload, and payload_format is %s", o.Type, o.PayloadFormat), "name a column")

@@ -38,8 +38,6 @@ type chain struct {
 	confirmed func() lsn.LSN
 	// idle is told that all that was read is on its way, or needs none.
 	idle func()
-	// outside is told of a message outside transactions that has a route's prefix.
-	outside func(prefix string)
 	// retained is how much WAL the server keeps for the slot; 0: unknown.
 	retained func() int64
 	// asked: somebody waits for the position to move. Cleared with each mark.
@@ -180,11 +178,8 @@ func (c *chain) change(ctx context.Context, ch *decoder.Change) error {
 	c.tally.change(ch)
 	c.txChanges++
 	c.snapshots.Change(ch)
-	if ch.Tx == nil { // a message outside transactions: no route takes those
-		if c.mapper.TakesMessages(ch.Prefix) {
-			c.outside(ch.Prefix)
-		}
-		return nil
+	if ch.Tx == nil {
+		return c.outside(ctx, ch)
 	}
 	if err := c.learnTypes(ctx, ch.Relation); err != nil {
 		return err
@@ -301,6 +296,13 @@ func (c *chain) commit(ctx context.Context) error {
 	c.cur.batch.EndTx()
 	c.cur.to = c.at
 	c.cur.commits = append(c.cur.commits, tx.CommitTime)
+	c.handOver()
+	return c.stopIfWhole()
+}
+
+// handOver passes the parcel on when it is full, or has waited long enough. All in it
+// is whole.
+func (c *chain) handOver() {
 	switch {
 	case c.full():
 		c.put(c.cur)
@@ -308,7 +310,6 @@ func (c *chain) commit(ctx context.Context) error {
 	case c.now().Sub(c.cur.since) >= c.patience():
 		c.offer()
 	}
-	return c.stopIfWhole()
 }
 
 func (c *chain) full() bool {

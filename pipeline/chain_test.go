@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
 	"github.com/walbridge/walbridge/decoder"
 	"github.com/walbridge/walbridge/decoder/decodertest"
 	"github.com/walbridge/walbridge/internal/lsn"
+	"github.com/walbridge/walbridge/internal/pgtest"
 	"github.com/walbridge/walbridge/mapper"
 	"github.com/walbridge/walbridge/replication"
 	"github.com/walbridge/walbridge/sink"
@@ -23,7 +23,7 @@ import (
 	"github.com/walbridge/walbridge/snapshot"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { pgtest.Main(m) }
 
 var (
 	orders = &decoder.Relation{OID: 1, Namespace: "public", Name: "orders", Identity: decoder.IdentityDefault,
@@ -69,7 +69,10 @@ func (s *script) keepalive(at lsn.LSN, reply bool) {
 }
 
 func testMapper(t require.TestingT) *mapper.Mapper {
-	m, err := mapper.New(mapper.Config{Routes: []mapper.Route{{Tables: []string{"public.*"}, Changes: &mapper.Changes{}}}}, mapper.Env{Bridge: "shop"})
+	m, err := mapper.New(mapper.Config{Routes: []mapper.Route{
+		{Tables: []string{"public.*"}, Changes: &mapper.Changes{}},
+		{Messages: []string{"outbox"}, Outbox: &mapper.Outbox{}},
+	}}, mapper.Env{Bridge: "shop"})
 	require.NoError(t, err)
 	return m
 }
@@ -164,6 +167,18 @@ func (m *model) tx(rows ...bool) {
 	}
 }
 
+// outside writes a message outside of transactions: one that a route takes is a dead
+// letter by itself.
+func (m *model) outside(routed bool) {
+	if !routed {
+		m.log.MessageOutside("nobody's", []byte("{}"))
+		return
+	}
+	id := lsn.ID{Commit: m.log.MessageOutside("outbox", []byte(`{"id": "1"}`)) - 1}
+	m.want = append(m.want, id)
+	m.ends[id] = true
+}
+
 func (m *model) check(t require.TestingT, memory *sinktest.Memory, batch Batch) {
 	items := memory.Items()
 	require.Len(t, items, len(m.want))
@@ -198,6 +213,12 @@ func TestChainModel(t *testing.T) {
 		m := newModel(start)
 		batch := Batch{MaxBytes: 1 << 20, MaxItems: rapid.IntRange(1, 12).Draw(t, "max items"), Wait: time.Duration(rapid.IntRange(1, 2).Draw(t, "wait")) * time.Nanosecond}
 		for range rapid.IntRange(1, 25).Draw(t, "transactions") {
+			switch rapid.IntRange(0, 9).Draw(t, "message outside") {
+			case 0, 1:
+				m.outside(true)
+			case 2:
+				m.outside(false)
+			}
 			m.tx(rapid.SliceOfN(rapid.Bool(), 0, 20).Draw(t, "rows")...)
 		}
 		memory := sinktest.NewMemory(1)

@@ -24,6 +24,9 @@ type Config struct {
 	// become durable. A stop that runs out of it loses nothing; the next start reads
 	// the rest again. Defaults to 20 s.
 	StopWithin time.Duration
+	// PruneEvery is how often the pruner of outboxes looks. Defaults to a minute, which is
+	// as exact as the ages of rows are.
+	PruneEvery time.Duration
 	// ExitOnHalt makes Run return a halt instead of staying up with it.
 	ExitOnHalt bool
 }
@@ -88,6 +91,7 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.Snapshot.Parallel, 2)
 	setDefault(&c.TakeoverAfter, 10*time.Second)
 	setDefault(&c.StopWithin, 20*time.Second)
+	setDefault(&c.PruneEvery, time.Minute)
 	return c
 }
 

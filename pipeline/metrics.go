@@ -20,6 +20,7 @@ type metrics struct {
 	reconnects   *prometheus.CounterVec
 	takeovers    prometheus.Counter
 	snapshotRows *prometheus.CounterVec
+	pruned       *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, bridge string, read prometheus.Collector) (*metrics, error) {
@@ -47,13 +48,14 @@ func newMetrics(reg prometheus.Registerer, bridge string, read prometheus.Collec
 		deadLetters:  vec("walbridge_dead_letters_total", "Changes that could not be mapped or stored, by reason.", "reason"),
 		reconnects:   vec("walbridge_reconnects_total", "Sessions that ended and were tried again, by reason.", "reason"),
 		snapshotRows: vec("walbridge_snapshot_rows_total", "Rows that a snapshot has read and delivered.", "table"),
+		pruned:       vec("walbridge_pruned_rows_total", "Relayed rows of outboxes that were deleted.", "table"),
 		takeovers:    counter("walbridge_takeovers_total", "Times this process became the owner of the bridge's name."),
 	}
 	if reg == nil {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{
-		m.transactions, m.changes, m.items, m.bytes, m.delivery, m.write, m.batchItems, m.batchBytes, m.deadLetters, m.reconnects, m.takeovers, m.snapshotRows, read,
+		m.transactions, m.changes, m.items, m.bytes, m.delivery, m.write, m.batchItems, m.batchBytes, m.deadLetters, m.reconnects, m.takeovers, m.snapshotRows, m.pruned, read,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, err

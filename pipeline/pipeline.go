@@ -53,6 +53,8 @@ type Pipeline struct {
 	rates   rateMeter
 	backoff *lockedBackoff
 	asked   atomic.Bool // somebody waits for the position to move
+	// horizons are what pruning goes by. Owned by the pruner of the session under way.
+	horizons horizons
 
 	// durable is what the sink holds, as far as known. Owned by Run's goroutine but
 	// while a writer runs, which owns it then.

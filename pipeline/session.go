@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/walbridge/walbridge/decoder"
+	"github.com/walbridge/walbridge/internal/catalog"
 	"github.com/walbridge/walbridge/internal/fault"
 	"github.com/walbridge/walbridge/internal/lsn"
 	"github.com/walbridge/walbridge/internal/pause"
@@ -31,11 +31,12 @@ type session struct {
 	writer  *writer
 	// snapshots reads rows that are older than the stream.
 	snapshots *snapshot.Session
+	pruner    *pruner // nil: no route prunes
 }
 
 // session streams from the durable position until the stream or a stage fails, or
 // ctx ends: then, within StopWithin, what was taken is delivered and confirmed.
-func (p *Pipeline) session(ctx context.Context, srv *replication.Server, m *mapper.Mapper) error {
+func (p *Pipeline) session(ctx context.Context, srv *replication.Server, m *mapper.Mapper, tables []catalog.Table) error {
 	// work outlives ctx, which only asks to stop.
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
@@ -54,6 +55,7 @@ func (p *Pipeline) session(ctx context.Context, srv *replication.Server, m *mapp
 	}
 	p.started = true
 	s := p.newSession(srv, m, stream, state)
+	s.pruner = s.newPruner(srv, tables)
 	p.setStream(stream, s.snapshots)
 	defer p.setStream(nil, nil)
 	p.setState(status.StateStreaming, "")
@@ -74,7 +76,6 @@ func (p *Pipeline) newSession(srv *replication.Server, m *mapper.Mapper, stream 
 		letters:   p.letters,
 		confirmed: p.pos.Confirmed,
 		retained:  p.retained,
-		outside:   p.warnOfMessages(),
 		asked:     &p.asked,
 		idle:      func() { p.lag.reached(s.reached(), time.Now()) },
 		now:       time.Now,
@@ -103,16 +104,6 @@ func (p *Pipeline) newSession(srv *replication.Server, m *mapper.Mapper, stream 
 	return s
 }
 
-// warnOfMessages returns what says, once in a session, that messages are skipped.
-func (p *Pipeline) warnOfMessages() func(prefix string) {
-	var once sync.Once
-	return func(prefix string) {
-		once.Do(func() {
-			p.log.Warn("a logical message was emitted outside of its transaction, and is skipped; emit it with transactional true", "prefix", prefix)
-		})
-	}
-}
-
 // run starts the session's goroutines and reads in this one. The first failure, or
 // the request to stop, interrupts the reader; then the writer gets to finish what is
 // whole, and the stream is closed as well as the cause allows.
@@ -129,6 +120,9 @@ func (s *session) run(ctx, work context.Context, cancel context.CancelCauseFunc)
 	})
 	g.Go(func() error { s.watch(watching); return nil })
 	g.Go(func() error { return s.snapshots.Run(watching) })
+	if s.pruner != nil {
+		g.Go(func() error { s.pruner.run(watching); return nil })
+	}
 	stopAsked := context.AfterFunc(ctx, func() {
 		s.stream.Interrupt()
 		time.AfterFunc(s.p.cfg.StopWithin, func() { cancel(errStopTimeout) })
@@ -229,6 +223,13 @@ func (s *session) reached() lsn.LSN {
 		return max(s.stream.Received(), s.p.pos.Confirmed())
 	}
 	return s.p.pos.Confirmed()
+}
+
+// calm reports that the session streams without trouble and is not far behind: nobody
+// should make more WAL for it otherwise.
+func (s *session) calm() bool {
+	sample, fresh := s.p.lag.sample(time.Now())
+	return fresh && sample.WAL.Sub(s.reached()) < pruneBehind && s.p.current().state == status.StateStreaming
 }
 
 // retained is how much WAL the server keeps for the slot, by the newest sample.

@@ -51,7 +51,7 @@ func (p *Pipeline) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.session(ctx, srv, m)
+	return p.session(ctx, srv, m, tables)
 }
 
 // check sorts the preflight's findings.

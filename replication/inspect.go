@@ -44,7 +44,7 @@ type jsonServer struct {
 	Version, Database, Encoding, WALLevel, SyncStandbyNames string
 
 	VersionNum                                   int
-	InRecovery                                   bool
+	InRecovery, MessagesOpen                     bool
 	Micros                                       int64
 	MaxSlots, UsedSlots, MaxSenders, UsedSenders int
 	WALKeepMB                                    int64
@@ -70,6 +70,8 @@ SELECT pg_catalog.jsonb_build_object(
   'WALLevel', coalesce(pg_catalog.current_setting('effective_wal_level', true), pg_catalog.current_setting('wal_level')),
   'SyncStandbyNames', pg_catalog.current_setting('synchronous_standby_names'),
   'InRecovery', pg_catalog.pg_is_in_recovery(),
+  'MessagesOpen', (SELECT bool_or(pg_catalog.has_function_privilege('public', oid, 'EXECUTE')) FROM pg_catalog.pg_proc
+     WHERE proname = 'pg_logical_emit_message' AND pronamespace = 'pg_catalog'::regnamespace),
   'Micros', (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint,
   'MaxSlots', (SELECT value FROM setting WHERE name = 'max_replication_slots'),
   'UsedSlots', (SELECT count(*) FROM pg_catalog.pg_replication_slots),
@@ -89,6 +91,7 @@ func (s *Source) inspectSQL(ctx context.Context, conn *pgconn.PgConn, srv *Serve
 		return fmt.Errorf("read the server's settings: %w", err)
 	}
 	srv.Version, srv.VersionNum, srv.Database, srv.Encoding = j.Version, j.VersionNum, j.Database, j.Encoding
+	srv.MessagesOpen = j.MessagesOpen
 	srv.WALLevel, srv.SyncStandbyNames, srv.InRecovery = j.WALLevel, j.SyncStandbyNames, j.InRecovery
 	srv.Time = time.UnixMicro(j.Micros).UTC()
 	srv.Slots, srv.Senders = Usage{j.MaxSlots, j.UsedSlots}, Usage{j.MaxSenders, j.UsedSenders}

@@ -19,8 +19,11 @@ type Server struct {
 	VersionNum int    // server_version_num, such as 150018
 	Database   string
 	Encoding   string // server_encoding
-	InRecovery bool   // a standby
-	Time       time.Time
+	// MessagesOpen: every role may write logical messages (EXECUTE on
+	// pg_logical_emit_message is PUBLIC's, which is the default).
+	MessagesOpen bool
+	InRecovery   bool // a standby
+	Time         time.Time
 
 	// SystemID, Timeline and WALEnd are what IDENTIFY_SYSTEM says on the replication
 	// connection: the cluster, its timeline, and the end of its flushed WAL. Zero when

@@ -135,6 +135,8 @@ SELECT pg_catalog.jsonb_build_object(
      WHERE p.pubname = %[1]s AND (p.puballtables
        OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel pr WHERE pr.prpubid = p.oid AND pr.prrelid = ANY (f.relids))
        OR %[2]s)),
+  'Prunable', pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'DELETE')
+     AND pg_catalog.has_any_column_privilege(c.oid, 'UPDATE'),
   'Columns', (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
        'Name', a.attname, 'TypeOID', a.atttypid::bigint, 'TypeName', pg_catalog.format_type(a.atttypid, a.atttypmod),
        'NotNull', a.attnotnull, 'Toastable', a.attstorage <> 'p', 'Generated', a.attgenerated <> '') ORDER BY a.attnum)

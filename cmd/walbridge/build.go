@@ -145,6 +145,7 @@ func (a *app) bridge(l configs.Loaded, log hclog.Logger, o runOptions) (*bridge,
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	cfg := pipelineConfig(l.Config)
 	cfg.ExitOnHalt = o.exitOnHalt
+	cfg.PruneEvery = o.pruneEvery
 	p, err := pipeline.New(cfg, pipeline.Stages{
 		Source: src, Sink: out, SinkStatus: named, Log: log.Named("pipeline"), Metrics: registry, Version: a.version,
 		Mapper: func(srv *replication.Server, types catalog.Types, tables []catalog.Table) (*mapper.Mapper, error) {

@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
+	"github.com/walbridge/walbridge/configs"
 	"github.com/walbridge/walbridge/internal/catalog"
 	"github.com/walbridge/walbridge/internal/fault"
 	"github.com/walbridge/walbridge/mapper"
@@ -22,18 +24,20 @@ func (a *app) explainCommand() *cobra.Command {
 		Use: "explain [schema.table ...]", Short: "Show what becomes of a table's rows",
 		Long: `Show which route takes a table, and what an inserted row becomes: kind, stream, key,
 type and payload, with a made-up row or the one given by --row. Without a table, all
-tables of the source are listed. Nothing is changed, and no slot is needed.`,
+tables of the source are listed, and the messages that routes take; message:outbox names
+those of the prefix outbox. Nothing is changed, and no slot is needed.`,
 		Example: `  walbridge explain
   walbridge explain public.outbox --row '{"id":"1","aggregatetype":"order","aggregateid":"9182","type":"OrderPaid","payload":"{}"}'`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.explain(cmd.Context(), args, row) },
 	}
-	cmd.Flags().StringVar(&row, "row", "", "the row, as a JSON object of columns and PostgreSQL's text of their values")
+	cmd.Flags().StringVar(&row, "row", "", "the row, as a JSON object of columns and PostgreSQL's text of their values; of a message its content")
 	a.jsonFlag(cmd)
 	return cmd
 }
 
 func (a *app) explain(ctx context.Context, names []string, rowText string) error {
-	row, err := parseRow(rowText)
+	names, messages := messageNames(names)
+	row, err := parseRow(rowText, messages)
 	if err != nil {
 		return err
 	}
@@ -57,26 +61,78 @@ func (a *app) explain(ctx context.Context, names []string, rowText string) error
 	if err != nil {
 		return err
 	}
-	chosen, err := choose(tables, names)
+	all, err := explainAll(m, loaded, tables, subjects{names, messages, row})
 	if err != nil {
 		return err
 	}
-	var all []mapper.Explanation
-	for i := range chosen {
-		if !ownTable(loaded, &chosen[i]) {
-			all = append(all, m.Explain(&chosen[i], row))
-		}
-	}
-	return a.showExplanations(all, len(names) > 0, loaded.Config.Sink.Kafka != nil)
+	return a.showExplanations(all, len(names)+len(messages) > 0, loaded.Config.Sink.Kafka != nil)
 }
 
-func parseRow(text string) (map[string]string, error) {
-	if text == "" {
-		return nil, nil
+// subjects is what is to be explained: everything where nothing is named.
+type subjects struct {
+	tables, messages []string
+	row              rowGiven
+}
+
+// explainAll explains tables, and then messages.
+func explainAll(m *mapper.Mapper, l configs.Loaded, tables []catalog.Table, e subjects) ([]mapper.Explanation, error) {
+	whole := len(e.tables)+len(e.messages) == 0
+	var all []mapper.Explanation
+	if whole || len(e.tables) > 0 {
+		chosen, err := choose(tables, e.tables)
+		if err != nil {
+			return nil, err
+		}
+		for i := range chosen {
+			if !ownTable(l, &chosen[i]) {
+				all = append(all, m.Explain(&chosen[i], e.row.columns))
+			}
+		}
 	}
-	var row map[string]string
-	if err := json.Unmarshal([]byte(text), &row); err != nil {
-		return nil, usageError{fmt.Errorf("--row is no JSON object of texts: %w", err)}
+	for _, name := range e.messages {
+		if !m.TakesMessages(strings.TrimPrefix(name, messageName)) {
+			return nil, fault.Config(fault.Problem{Check: "messages", Where: name, What: "no route takes messages of this prefix", Fix: "a route with messages: [" + strings.TrimPrefix(name, messageName) + "]"})
+		}
+	}
+	for _, x := range m.ExplainMessages(e.row.content) {
+		if whole || slices.Contains(e.messages, x.Table) {
+			all = append(all, x)
+		}
+	}
+	return all, nil
+}
+
+// messageName begins the names of messages among those of tables.
+var messageName = mapper.MessageTable("")
+
+// messageNames takes the messages out of the names.
+func messageNames(names []string) (tables, messages []string) {
+	for _, name := range names {
+		if strings.HasPrefix(name, messageName) {
+			messages = append(messages, name)
+			continue
+		}
+		tables = append(tables, name)
+	}
+	return tables, messages
+}
+
+// rowGiven is what --row says: the columns of a row, or the content of a message.
+type rowGiven struct {
+	columns map[string]string
+	content []byte
+}
+
+func parseRow(text string, messages []string) (rowGiven, error) {
+	if text == "" {
+		return rowGiven{}, nil
+	}
+	if len(messages) > 0 {
+		return rowGiven{content: []byte(text)}, nil
+	}
+	var row rowGiven
+	if err := json.Unmarshal([]byte(text), &row.columns); err != nil {
+		return rowGiven{}, usageError{fmt.Errorf("--row is no JSON object of texts: %w", err)}
 	}
 	return row, nil
 }

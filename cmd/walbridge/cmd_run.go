@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -15,6 +16,8 @@ import (
 
 type runOptions struct {
 	exitOnHalt bool
+	// pruneEvery is for tests; 0: as the pipeline has it.
+	pruneEvery time.Duration
 }
 
 func (a *app) runCommand() *cobra.Command {

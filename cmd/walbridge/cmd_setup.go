@@ -160,6 +160,11 @@ func (a *app) printSetup(in *installation, o setupOptions) error {
 		b.WriteString(s + ";\n")
 	}
 	b.WriteString(replication.GrantsSQL(role))
+	if m, err := newMapper(in.loaded, mapped{})(nil, in.want); err == nil {
+		for _, p := range m.Prunes(in.want) {
+			b.WriteString(replication.PruneGrantSQL(p.Table, role))
+		}
+	}
 	if cfg, err := workTableConfig(in.loaded); err == nil {
 		sql, err := migrate.Print(migrate.Config{Schema: cfg.Schema, Lanes: cfg.Lanes}, 0, migrations.Version)
 		if err != nil {

@@ -53,7 +53,9 @@ func preflight(l configs.Loaded, src *replication.Source, srv *replication.Serve
 	}
 	all := once(src.Check(srv, tables, want, ownSchema(l)))
 	all = append(all, unmatchedRoutes(l, tables)...)
-	return append(all, snapshotFindings(l, srv, tables)...)
+	all = append(all, snapshotFindings(l, srv, tables)...)
+	all = append(all, messageFindings(l, srv)...)
+	return append(all, pruneFindings(l, srv, tables)...)
 }
 
 // once leaves out errors that say again what one before them has said: that a refused

@@ -60,6 +60,7 @@ type Table struct {
 	Columns   []Column
 	EstRows   int64 // pg_class.reltuples; -1: never analysed
 	Bytes     int64 // an estimate by pg_class, its indexes and TOAST with it
+	Prunable  bool  // the role may delete its rows, and lock them for that
 	Published bool  // by the bridge's publication
 	Readable  bool  // the role may SELECT from it
 }
