@@ -64,9 +64,9 @@ type pruner struct {
 // pruneState is what is known of a table between passes.
 type pruneState struct {
 	next time.Time
-	// done are the horizons of the last pass that went over the whole table: without a
-	// column for the age the same ones find nothing.
-	done [2]replication.Horizon
+	// done is the old horizon of the last pass that went over the whole table: without a
+	// column for the age the same one finds nothing.
+	done replication.Horizon
 }
 
 // pruneSource is what a pruner needs of replication.Source.
@@ -136,20 +136,16 @@ func (p *pruner) setTables(tables []catalog.Table) {
 // table goes over one table, if there may be something to delete.
 func (p *pruner) table(ctx context.Context, t *mapper.Pruned) {
 	state, now := p.due[t.Table.OID], p.now()
-	newest, old := p.known.newest(p.place, now.Add(-t.Age))
-	found := [2]replication.Horizon{newest, old}
-	switch {
-	case now.Before(state.next) || newest == (replication.Horizon{}):
-		return
-	case t.Column == "" && (old == replication.Horizon{} || found == state.done):
+	relayed, old := p.known.newest(p.place, now.Add(-t.Age))
+	if t.Column == "" {
+		relayed = old
+	}
+	if now.Before(state.next) || relayed == (replication.Horizon{}) || t.Column == "" && old == state.done {
 		return
 	}
 	pass := prunePass{pruner: p, what: replication.Prunable{
-		Table: t.Table, Relayed: newest, Old: old, Column: t.Column, Zoned: t.Zoned, Age: t.Age,
+		Table: t.Table, Relayed: relayed, Old: old, Column: t.Column, Zoned: t.Zoned, Age: t.Age,
 	}}
-	if t.Column == "" {
-		pass.what.Relayed = old
-	}
 	whole, err := pass.run(ctx)
 	if pass.rows > 0 {
 		p.log.Info("deleted relayed rows", "table", t.Table.QualifiedName(), "rows", pass.rows)
@@ -160,7 +156,7 @@ func (p *pruner) table(ctx context.Context, t *mapper.Pruned) {
 		state.next = p.now().Add(pruneAgain)
 		p.log.Warn("relayed rows are not deleted", "table", t.Table.QualifiedName(), "error", err, "trying again in", pruneAgain)
 	case whole:
-		state.done = found
+		state.done = old
 	}
 	p.due[t.Table.OID] = state
 }
