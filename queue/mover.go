@@ -16,7 +16,7 @@ const (
 	moveItems = 2000 // rows of one transaction
 	movePause = 5 * time.Millisecond
 	moveIdle  = 100 * time.Millisecond
-	// markPause is the shortest time between two positions that were asked for.
+	// markPause is the mean time between two positions that were asked for, at least.
 	markPause  = 100 * time.Millisecond
 	pruneItems = 1000
 	pruneCalls = 20 // between two renewals
@@ -32,20 +32,28 @@ type moved struct {
 
 // asked makes the next moves store how far they are, though nothing was moved: two,
 // since a position lies before the end of what had been flushed, which only the commit
-// of the first moves beyond what the waiter had read.
+// of the first moves beyond what the waiter had read. It never puts off a step that is
+// due earlier.
 func (k *keeper) asked(timer *time.Timer) {
 	if !k.mine || !k.moves || k.marks == 2 {
 		return
 	}
-	pause := markPause - time.Since(k.askedAt)
-	k.marks, k.askedAt = 2, time.Now().Add(max(pause, 0))
-	timer.Reset(max(pause, 0))
+	k.marks = 2
+	if at := k.markAt(); at.Before(k.stepAt) {
+		k.stepAt = at
+		timer.Reset(time.Until(at))
+	}
 }
+
+// markAt is when the next position that is asked for may be stored. Two may follow each
+// other at once, a third comes two pauses after the first: so they are few, however many
+// wait.
+func (k *keeper) markAt() time.Time { return k.marked[0].Add(2 * markPause) }
 
 // move appends what has arrived, and returns the pause until it looks again.
 func (k *keeper) move(ctx context.Context) (time.Duration, error) {
 	var m moved
-	mark := k.marks > 0
+	mark := k.marks > 0 && !time.Now().Before(k.markAt())
 	err := k.call(ctx, func(v [][]byte) error {
 		m = moved{int32Of(v[0]), int32Of(v[2]), int32Of(v[3]), boolOf(v[1])}
 		return nil
@@ -58,7 +66,10 @@ func (k *keeper) move(ctx context.Context) (time.Duration, error) {
 	case err != nil:
 		return 0, err
 	}
-	k.marks = max(k.marks-1, 0)
+	if mark {
+		k.marks--
+		k.marked = [2]time.Time{k.marked[1], time.Now()}
+	}
 	if m.gaps > manyGaps != k.waiting {
 		k.waiting = !k.waiting
 		if k.waiting {
@@ -67,7 +78,7 @@ func (k *keeper) move(ctx context.Context) (time.Duration, error) {
 		}
 	}
 	if m.rows == 0 && k.marks > 0 {
-		return movePause, nil
+		return min(moveIdle, max(movePause, time.Until(k.markAt()))), nil
 	}
 	if m.rows == 0 {
 		return moveIdle, nil

@@ -16,7 +16,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"github.com/walbridge/walbridge/internal/lsn"
 	"github.com/walbridge/walbridge/internal/migrate"
 	"github.com/walbridge/walbridge/internal/pgtest"
 	"github.com/walbridge/walbridge/internal/secret"
@@ -37,6 +36,7 @@ func TestUpkeep(t *testing.T) {
 		{"PreparedTransaction", preparedTransaction},
 		{"BridgeReadsTheInbox", bridgeReadsTheInbox},
 		{"MoverWaitFor", moverWaitFor},
+		{"MoverMarksAreBounded", moverMarksAreBounded},
 		{"InboxIsPruned", inboxIsPruned},
 		{"IdleMarks", idleMarks},
 		{"OneKeeper", oneKeeper},
@@ -338,55 +338,6 @@ func bridgeReadsTheInbox(t *testing.T, db *pgtest.DB) {
 	db.Exec(t, "SELECT walbridge.set_mover('off')")
 	insert(t, db, "k", 1)
 	require.Equal(t, "0 f 0 0", moves(t, db))
-}
-
-// moverWaitFor: reading one's writes through the inbox, also where other WAL follows
-// them and then nothing more.
-func moverWaitFor(t *testing.T, db *pgtest.DB) {
-	cfg := testConfig(t, "mail")
-	cfg.Streams = []string{"inbox"}
-	sub := subscribed(t, db, cfg)
-	handled := map[string]bool{}
-	var mu sync.Mutex
-	r := start(t, func(ctx context.Context) error {
-		return sub.Run(ctx, func(_ context.Context, it Item) error {
-			mu.Lock()
-			defer mu.Unlock()
-			handled[it.ID] = true
-			return nil
-		})
-	})
-	pgtest.Eventually(t, patience, func() bool { return db.One(t, "SELECT owner IS NOT NULL FROM walbridge.keeper") == "t" }, "a keeper")
-	db.Exec(t, "CREATE TABLE elsewhere (n int)")
-	for i := range 12 {
-		id := fmt.Sprint("id-", i)
-		db.Exec(t, "INSERT INTO walbridge.inbox (partition_key, payload, idempotency_key) VALUES ($1, '{}', $1)", id)
-		if i%2 == 1 { // its own marks are passed already
-			pgtest.Eventually(t, patience, func() bool { return quietSinceMove(t, db) }, "the mover rests")
-			db.Exec(t, "INSERT INTO elsewhere VALUES (1)")
-		}
-		at := db.One(t, "SELECT pg_current_wal_insert_lsn()")
-		if i == 0 {
-			pgtest.Eventually(t, patience, func() bool { return db.One(t, "SELECT count(*) FROM walbridge.source") == "1" }, "the source")
-		}
-		if i < 6 {
-			require.Equal(t, "t", db.One(t, "SELECT walbridge.wait_for('mail', 'inbox', $1::text::pg_lsn, '25 s')", at))
-		} else {
-			end, err := lsn.Parse(at)
-			require.NoError(t, err)
-			require.NoError(t, sub.WaitFor(t.Context(), "inbox", LSN(end), 25*time.Second))
-		}
-		mu.Lock()
-		require.True(t, handled[id], id)
-		mu.Unlock()
-	}
-	r.end()
-}
-
-// quietSinceMove: the two marks that follow what was moved have been stored.
-func quietSinceMove(t *testing.T, db *pgtest.DB) bool {
-	return db.One(t, `SELECT count(*) >= 1 AND min(n) + 2 <= (SELECT max(n) FROM walbridge.batch WHERE source = 'inbox') FROM (
-		SELECT n FROM walbridge.batch WHERE source = 'inbox' AND last_seq = (SELECT max(seq) FROM walbridge.log) AND (SELECT count(*) FROM walbridge.log) = (SELECT count(*) FROM walbridge.inbox)) b`) == "t"
 }
 
 // inboxIsPruned: old rows go when they were moved, in small batches.

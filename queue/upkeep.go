@@ -27,10 +27,11 @@ type keeper struct {
 
 	mine, moves, keeps bool
 	leaseAt, keepAt    time.Time
-	pruned             int64     // rows of inbox up to this n are gone
-	marks              int       // calls of the mover that are to store its position
-	askedAt            time.Time // when marks was last set
-	waiting            bool      // inbox_waits has been logged
+	stepAt             time.Time    // when the next step is due
+	pruned             int64        // rows of inbox up to this n are gone
+	marks              int          // calls of the mover that are to store its position
+	marked             [2]time.Time // the last two that did, the later one last
+	waiting            bool         // inbox_waits has been logged
 	held               string
 }
 
@@ -72,6 +73,7 @@ func (k *keeper) keep(ctx context.Context) {
 		default:
 			trouble.reset()
 		}
+		k.stepAt = time.Now().Add(pause)
 		timer.Reset(pause)
 	}
 }

@@ -492,7 +492,9 @@ BEGIN
         AND (new.end_lsn = old.end_lsn OR NOT mark AND old.written_at > clock_timestamp() - interval '1 min' AND NOT EXISTS (
             -- Two marks follow what was moved, so that its position is passed at once.
             SELECT FROM {{schema}}.batch b WHERE b.source = 'inbox' AND b.n > old.n - 2 AND b.last_seq IS NOT NULL)
-            AND (old.written_at > clock_timestamp() - interval '0.1 s' OR NOT {{schema}}._waited_for('inbox'))) THEN
+            -- And for those who wait: two in 0.2 s, those with mark among them.
+            AND (EXISTS (SELECT FROM {{schema}}.batch b WHERE b.source = 'inbox' AND b.n = old.n - 1 AND b.written_at > clock_timestamp() - interval '0.2 s')
+                OR NOT {{schema}}._waited_for('inbox'))) THEN
         RETURN;
     END IF;
     new.first_seq := CASE WHEN moved > 0 THEN {{schema}}._append_inbox(ns, old.last_tx_end) END;
