@@ -72,15 +72,18 @@ func watching(t *testing.T, dsn string, active *atomic.Bool) (*Watcher, *logged)
 	t.Helper()
 	var somebody atomic.Bool
 	somebody.Store(true)
-	return watchingIf(t, dsn, active, &somebody)
+	w, out, _ := watchingIf(t, dsn, active, &somebody)
+	return w, out
 }
 
-func watchingIf(t *testing.T, dsn string, active, somebody *atomic.Bool) (*Watcher, *logged) {
+// watchingIf also counts the sessions that the watcher makes.
+func watchingIf(t *testing.T, dsn string, active, somebody *atomic.Bool) (*Watcher, *logged, *atomic.Int64) {
 	t.Helper()
 	var out logged
+	var made atomic.Int64
 	active.Store(true)
 	w := NewWatcher(WatchConfig{
-		Connect: func(ctx context.Context) (*pgx.Conn, error) { return pgx.Connect(ctx, dsn) },
+		Connect: func(ctx context.Context) (*pgx.Conn, error) { made.Add(1); return pgx.Connect(ctx, dsn) },
 		Any:     func(context.Context) (bool, error) { return somebody.Load(), nil },
 		Schema:  "walbridge", Bridge: "shop", Active: active.Load, Log: hclog.New(&hclog.LoggerOptions{Output: &out}),
 	})
@@ -88,7 +91,7 @@ func watchingIf(t *testing.T, dsn string, active, somebody *atomic.Bool) (*Watch
 	ended := make(chan struct{})
 	go func() { w.Run(ctx); close(ended) }()
 	t.Cleanup(func() { cancel(); <-ended })
-	return w, &out
+	return w, &out, &made
 }
 
 func series(t *testing.T, w *Watcher) int {
@@ -169,16 +172,17 @@ func gaugeOf(t *testing.T, w *Watcher, name, subscription string) float64 {
 	return 0
 }
 
-// While nobody reads, no session stays open; who comes is seen.
+// While nobody reads, no session is made, and none stays open; who comes is seen.
 func TestWhileNobodyReadsNoSessionStays(t *testing.T) {
 	t.Parallel()
 	db := newTable(t)
 	var active, somebody atomic.Bool
-	w, _ := watchingIf(t, db.DSN()+"&application_name=watcher", &active, &somebody)
+	w, _, made := watchingIf(t, db.DSN()+"&application_name=watcher", &active, &somebody)
 	pgtest.Eventually(t, within, func() bool { return w.Latest() != nil }, "it has looked")
 	sessions := func() bool {
 		return db.One(t, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'watcher' AND datname = current_database()") == "1"
 	}
+	require.Zero(t, made.Load())
 	require.False(t, sessions())
 	db.Exec(t, "SELECT walbridge.subscribe('search', '{orders}')")
 	somebody.Store(true)
