@@ -81,12 +81,7 @@ func TestIdleBridgeHasFourSessions(t *testing.T) {
 	r.setup(t)
 	b := r.start(t)
 	r.drain(t)
-	sessions := func() string {
-		return r.source.One(t, `SELECT string_agg(datname || ' ' || n, ', ' ORDER BY datname <> $1) FROM (
-			SELECT datname, count(*) AS n FROM pg_stat_activity WHERE datname IN ($1, $2) AND application_name LIKE 'walbridge%' GROUP BY datname) a`, r.source.Name(), r.sink.Name())
-	}
-	want := r.source.Name() + " 2, " + r.sink.Name() + " 2"
-	pgtest.Eventually(t, startWithin(), func() bool { return sessions() == want }, "2 and 2 sessions")
+	pgtest.Eventually(t, startWithin(), func() bool { return r.sessions(t) == r.wholeSessions() }, "2 and 2 sessions")
 	pgtest.Eventually(t, startWithin(), func() bool { s, ok := b.status(); return ok && s.Consumers != nil }, "known to be none")
 	r.sink.Exec(t, "SELECT walbridge.subscribe('idle', '{absent}')")
 	pgtest.Eventually(t, startWithin(), func() bool {
@@ -94,5 +89,15 @@ func TestIdleBridgeHasFourSessions(t *testing.T) {
 		return ok && s.Consumers != nil && len(s.Consumers.Subscriptions) == 1
 	}, "the subscription is shown")
 	r.sink.Exec(t, "SELECT walbridge.drop_subscription('idle')")
-	pgtest.Eventually(t, startWithin(), func() bool { return sessions() == want }, "2 and 2 sessions again")
+	pgtest.Eventually(t, startWithin(), func() bool { return r.sessions(t) == r.wholeSessions() }, "2 and 2 sessions again")
 }
+
+// sessions says how many sessions of bridges each of the two databases has.
+func (r *rig) sessions(t *testing.T) string {
+	t.Helper()
+	return r.source.One(t, `SELECT string_agg(datname || ' ' || n, ', ' ORDER BY datname <> $1) FROM (
+		SELECT datname, count(*) AS n FROM pg_stat_activity WHERE datname IN ($1, $2) AND application_name LIKE 'walbridge%' GROUP BY datname) a`, r.source.Name(), r.sink.Name())
+}
+
+// wholeSessions is what sessions says of a bridge that misses none.
+func (r *rig) wholeSessions() string { return r.source.Name() + " 2, " + r.sink.Name() + " 2" }
