@@ -129,8 +129,12 @@ func (c *check) slotSpace(failover string) {
 		c.add(fault.Problem{Check: "failover", Where: "source.failover", What: fmt.Sprintf("on, but version %s of the server has no failover slots (17 and later do)", srv.Version), Fix: "failover: auto"})
 	}
 	switch {
-	case srv.Slot == nil && srv.Slots.Free() == 0:
-		c.add(fault.Problem{Check: "free-slot", Where: "source", What: fmt.Sprintf("no free replication slot: all %d of max_replication_slots are in use", srv.Slots.Max),
+	case srv.Slot == nil && srv.Slots.Free() < firstStartSlots:
+		what := fmt.Sprintf("no free replication slot: all %d of max_replication_slots are in use", srv.Slots.Max)
+		if srv.Slots.Free() > 0 {
+			what = fmt.Sprintf("one free replication slot of %d (max_replication_slots), and the first start needs a second one for a moment", srv.Slots.Max)
+		}
+		c.add(fault.Problem{Check: "free-slot", Where: "source", What: what,
 			Fix: "raise max_replication_slots (needs a restart), or drop a slot that nobody reads: SELECT slot_name, active, wal_status FROM pg_replication_slots; SELECT pg_drop_replication_slot('…')"})
 	case srv.Slot != nil:
 		if reason, lost := srv.Slot.Lost(); lost {

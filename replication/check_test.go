@@ -69,6 +69,8 @@ func TestCheck(t *testing.T) {
 		{name: "old prepared transaction", change: func(s *Server) { s.PreparedTx = []PreparedTx{{"g'1", "shop", 2 * time.Hour}} }, check: "prepared-transaction", warning: true},
 		{name: "young prepared transaction", change: func(s *Server) { s.PreparedTx = []PreparedTx{{"g", "shop", time.Minute}} }},
 		{name: "no free slot", change: func(s *Server) { s.Slot, s.Slots = nil, Usage{4, 4} }, check: "free-slot"},
+		{name: "one free slot", change: func(s *Server) { s.Slot, s.Slots = nil, Usage{4, 3} }, check: "free-slot"},
+		{name: "two free slots", change: func(s *Server) { s.Slot, s.Slots = nil, Usage{4, 2} }},
 		{name: "no free slot, but ours exists", change: func(s *Server) { s.Slots = Usage{4, 4} }},
 		{name: "no free sender", change: func(s *Server) { s.Senders = Usage{2, 2} }, check: "free-sender"},
 		{name: "no free sender, but one holds our slot", change: func(s *Server) { s.Senders = Usage{2, 2}; s.Slot.Active = true }},

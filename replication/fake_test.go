@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -232,6 +233,35 @@ func TestRecurringErrorsHalt(t *testing.T) {
 	require.Equal(t, "poison", halt.Rule)
 	require.Contains(t, halt.Error(), "0/1924E78")
 	requireWaysOut(t, halt)
+}
+
+// An internal error of which the server does not say where it was is tried for longer,
+// and halts too; any other is not counted.
+func TestRecurringErrorsWithoutAPlaceHalt(t *testing.T) {
+	s := &Source{log: hclog.NewNullLogger()}
+	ended := func(code string) error {
+		st, f := fake(t, time.Minute, at(fakeStart))
+		f.send(t, func(w *wire) {
+			w.message('E', response("SERROR", "C"+code, `Mcould not map filenode "base/16384/22484" to relation OID`))
+		})
+		_, err := st.Next()
+		return err
+	}
+	for range placelessLimit - 1 {
+		require.Equal(t, ReasonServer, fault.Reason(s.Recurring(ended("XX000"), 7)))
+	}
+	require.Equal(t, ReasonServer, fault.Reason(s.Recurring(ended("XX000"), 8)), "it came further")
+	for range placelessLimit - 1 {
+		require.False(t, errors.As(s.Recurring(ended("XX000"), 9), new(*fault.Halt)))
+	}
+	var halt *fault.Halt
+	require.ErrorAs(t, s.Recurring(ended("XX000"), 9), &halt)
+	require.Equal(t, "poison", halt.Rule)
+	require.Contains(t, halt.Error(), "22484")
+	requireWaysOut(t, halt)
+	for range 2 * placelessLimit {
+		require.False(t, errors.As(s.Recurring(ended("58030"), 9), new(*fault.Halt)))
+	}
 }
 
 // A server that is silent although it was asked for a sign of life is dead.

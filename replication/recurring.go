@@ -3,6 +3,7 @@ package replication
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -12,8 +13,13 @@ import (
 )
 
 // recurringLimit is how often the same error at the same place may come before it
-// counts as one that the next try cannot cure.
-const recurringLimit = 3
+// counts as one that the next try cannot cure. Where the server does not say what it
+// was at, more tries are made: about a minute, with the pauses between them.
+const (
+	recurringLimit  = 3
+	placelessLimit  = 8
+	internalFailure = "XX" // class of SQLSTATE: internal_error, data_corrupted, index_corrupted
+)
 
 // recurring remembers the last error that could come again for ever.
 type recurring struct {
@@ -23,7 +29,7 @@ type recurring struct {
 }
 
 // Recurring looks at an error that ended a stream and returns it, or a *fault.Halt
-// when the server has failed in the same way at the same place three times in a
+// when the server has failed in the same way at the same place several times in a
 // row: decoding uses the catalog of that place, so nothing that is changed today
 // gets it past, and it must never be skipped silently. confirmed is the durable
 // position, to which the next try would return; a cut connection in between does
@@ -32,7 +38,7 @@ func (s *Source) Recurring(err error, confirmed lsn.LSN) error {
 	var pg *pgconn.PgError
 	var protocol *ProtocolError
 	var key, what string
-	at := confirmed
+	at, limit := confirmed, recurringLimit
 	switch {
 	case errors.As(err, new(*fault.Halt)) || errors.As(err, new(*fault.ConfigError)):
 		return err
@@ -40,8 +46,9 @@ func (s *Source) Recurring(err error, confirmed lsn.LSN) error {
 		what = protocol.What
 		key = what
 	case errors.As(err, &pg):
-		var ok bool
-		if at, ok = pluginLSN(pg); !ok {
+		if place, ok := pluginLSN(pg); ok {
+			at = place
+		} else if limit = placelessLimit; !strings.HasPrefix(pg.Code, internalFailure) {
 			return err
 		}
 		what = serverText(err)
@@ -49,10 +56,10 @@ func (s *Source) Recurring(err error, confirmed lsn.LSN) error {
 	default:
 		return err
 	}
-	if n := s.recurring.seen(key + "@" + at.String()); n < recurringLimit {
+	if n := s.recurring.seen(key + "@" + at.String()); n < limit {
 		return err
 	}
-	return poisonHalt(what, at, confirmed, err)
+	return poisonHalt(what, limit, at, confirmed, err)
 }
 
 func (r *recurring) seen(key string) int {
@@ -65,10 +72,10 @@ func (r *recurring) seen(key string) int {
 	return r.count
 }
 
-func poisonHalt(what string, at, confirmed lsn.LSN, err error) error {
+func poisonHalt(what string, times int, at, confirmed lsn.LSN, err error) error {
 	return &fault.Halt{
 		Rule:  "poison",
-		What:  fmt.Sprintf("the server cannot send what it has at %s; it failed %d times in the same way: %s", at, recurringLimit, what),
+		What:  fmt.Sprintf("the server cannot send what it has at %s; it failed %d times in the same way: %s", at, times, what),
 		Why:   "everything behind that place is held up; going past it would leave changes out",
 		Facts: []fault.Fact{{Name: "failed at", Value: at.String()}, {Name: "confirmed", Value: confirmed.String()}},
 		Ways: []fault.Way{

@@ -13,13 +13,13 @@ import (
 	"github.com/walbridge/walbridge/internal/lsn"
 )
 
-// CreateSlot makes the replication slot and returns its consistent point: every
+// CreateSlot makes the replication slot and returns the position it begins at: every
 // transaction that commits after it is in the stream, every other is not. The
-// publication must exist by then, committed.
+// publication must exist by then, committed. A second slot is there meanwhile (settle).
 //
-// The server waits for each transaction that is open in the whole cluster and has
-// written. After a minute of that it is cancelled, which leaves nothing behind, and
-// the error, transient, names who is in the way.
+// The server waits, for each of the two, for the transactions that are open in the
+// whole cluster and have written. After a minute of that it is cancelled, which leaves
+// nothing behind, and the error, transient, names who is in the way.
 //
 // Errors: *fault.ConfigError (no free slot, wal_level, rights, failover asked of an
 // old server), else transient.
@@ -31,17 +31,19 @@ func (s *Source) CreateSlot(ctx context.Context) (lsn.LSN, error) {
 		return 0, fmt.Errorf("create slot %q: %w", s.cfg.Slot, err)
 	}
 	defer closeConn(conn)
-	command, err := s.createSlotCommand(majorOf(conn.ParameterStatus("server_version")), false)
+	command, err := s.createSlotCommand(s.cfg.Slot, majorOf(conn.ParameterStatus("server_version")), false)
 	if err != nil {
 		return 0, err
 	}
-	row, err := s.awaitSlot(ctx, conn, command)
+	at, err := s.madeSlot(ctx, conn, command)
+	if err == nil {
+		at, err = s.settle(ctx, conn, at)
+		if err != nil {
+			s.dropUnsettled(conn)
+		}
+	}
 	if err != nil {
 		return 0, Classify(fmt.Errorf("create slot %q: %w", s.cfg.Slot, err))
-	}
-	at, err := lsn.Parse(string(row[1])) // slot_name, consistent_point, snapshot_name, output_plugin
-	if err != nil {
-		return 0, fmt.Errorf("create slot %q: %w", s.cfg.Slot, err)
 	}
 	return at, nil
 }
@@ -49,21 +51,30 @@ func (s *Source) CreateSlot(ctx context.Context) (lsn.LSN, error) {
 // createTemporary makes the slot on the session that streams from it, whose end
 // drops it, and returns its consistent point.
 func (s *Source) createTemporary(ctx context.Context, conn *pgconn.PgConn) (lsn.LSN, error) {
-	command, err := s.createSlotCommand(majorOf(conn.ParameterStatus("server_version")), true)
+	command, err := s.createSlotCommand(s.cfg.Slot, majorOf(conn.ParameterStatus("server_version")), true)
 	if err != nil {
 		return 0, err
 	}
+	at, err := s.madeSlot(ctx, conn, command)
+	if err != nil {
+		return 0, err
+	}
+	return s.settle(ctx, conn, at)
+}
+
+// madeSlot runs the command that makes a slot and returns its consistent point.
+func (s *Source) madeSlot(ctx context.Context, conn *pgconn.PgConn, command string) (lsn.LSN, error) {
 	row, err := s.awaitSlot(ctx, conn, command)
 	if err != nil {
 		return 0, err
 	}
-	return lsn.Parse(string(row[1]))
+	return lsn.Parse(string(row[1])) // slot_name, consistent_point, snapshot_name, output_plugin
 }
 
 // createSlotCommand spells the command for the version. 14 knows only the form
 // without parentheses; pglogrepl's neither quotes the name nor knows FAILOVER.
-func (s *Source) createSlotCommand(major int, temporary bool) (string, error) {
-	command := "CREATE_REPLICATION_SLOT " + quoteIdent(s.cfg.Slot)
+func (s *Source) createSlotCommand(name string, major int, temporary bool) (string, error) {
+	command := "CREATE_REPLICATION_SLOT " + quoteIdent(name)
 	if temporary {
 		command += " TEMPORARY"
 	}

@@ -42,11 +42,11 @@ func TestEachMistakeIsNamedOnceWithItsWayOut(t *testing.T) {
 	}
 }
 
-// smallServer has one place for a slot, one for a sender, and asks the role keeper for
+// smallServer has two places for slots, one for a sender, and asks the role keeper for
 // a password.
 func smallServer() []pgtest.Option {
 	return []pgtest.Option{
-		pgtest.Setting("max_replication_slots", "1"), pgtest.Setting("max_wal_senders", "1"),
+		pgtest.Setting("max_replication_slots", "2"), pgtest.Setting("max_wal_senders", "1"),
 		pgtest.HBA("host all keeper 127.0.0.1/32 scram-sha-256"),
 	}
 }
@@ -79,8 +79,8 @@ func mistakes(small *pgtest.Cluster) map[string]mistake {
 		}, exitFailure, exitUsage, "wal_level is replica, not logical", "fix: ALTER SYSTEM SET wal_level = 'logical', then restart the server"},
 		"no free slot": {func(t *testing.T) *site {
 			s := shopOn(t, small)
-			s.db.Exec(t, "SELECT pg_create_physical_replication_slot('taken')")
-			t.Cleanup(func() { s.db.Exec(t, "SELECT pg_drop_replication_slot('taken')") })
+			s.db.Exec(t, "SELECT pg_create_physical_replication_slot(n) FROM unnest('{taken, too}'::text[]) n")
+			t.Cleanup(func() { s.db.Exec(t, "SELECT pg_drop_replication_slot(n) FROM unnest('{taken, too}'::text[]) n") })
 			return s
 		}, exitFailure, exitUsage, "no free replication slot", "fix: raise max_replication_slots"},
 		"no free sender": {func(t *testing.T) *site {
