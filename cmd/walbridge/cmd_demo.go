@@ -20,6 +20,10 @@ type demoOptions struct {
 	brokers []string
 }
 
+// unwatched is how long a demo goes on whose output is no terminal, so that nobody is
+// there to end it.
+const unwatched = 30 * time.Second
+
 func (a *app) demoCommand() *cobra.Command {
 	var o demoOptions
 	cmd := &cobra.Command{
@@ -34,9 +38,14 @@ login. The demo makes topics there whose names begin with walbridge_demo_, reads
 a consumer of committed records, compares what that has seen, and deletes them.`,
 		Example: "  walbridge demo --for 20s\n  walbridge demo --for 20s --sink kafka --brokers localhost:9092",
 		Args:    arguments(cobra.NoArgs),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.demo(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.Flags().Changed("for") && !a.terminal {
+				o.length = unwatched
+			}
+			return a.demo(cmd.Context(), o)
+		},
 	}
-	cmd.Flags().DurationVar(&o.length, "for", 0, "end after this time; with Ctrl-C without it")
+	cmd.Flags().DurationVar(&o.length, "for", 0, fmt.Sprintf("end after this time; without it with Ctrl-C, or after %v when the output is no terminal", unwatched))
 	cmd.Flags().IntVar(&o.rate, "rate", 200, "orders a second")
 	cmd.Flags().StringVar(&o.sink, "sink", "worktable", "the destination: worktable or kafka")
 	cmd.Flags().StringSliceVar(&o.brokers, "brokers", nil, "with --sink kafka: brokers of the cluster, host:port,…")
