@@ -74,7 +74,6 @@ type lane struct {
 	rhead   int
 	arrived []*entry // read from parked and not started yet; only when ordered
 	parked  map[int64]*parked
-	adopted int64 // the highest seq of parked that another owner has stored
 	due     dueHeap
 	wants   []*parked // to be read from parked
 
@@ -143,7 +142,7 @@ func (q *keyQueue) pop() *entry {
 // handled yet. Items come in the order of seq.
 func (l *lane) add(e *entry, keyed bool, wait time.Duration) {
 	seq := e.item.Seq
-	if seq <= l.scanned || l.before.has(seq) || seq <= l.adopted && l.parked[seq] != nil {
+	if seq <= l.scanned || l.before.has(seq) || l.parked[seq] != nil {
 		return
 	}
 	l.scanned = seq

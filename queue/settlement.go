@@ -115,7 +115,7 @@ func (l *lane) adopt(row parkedRow, now time.Time) {
 		seq: row.seq, reason: row.reason, queue: q, attempts: row.attempts, size: row.size,
 		due: now.Add(row.wait), stored: true,
 	}
-	l.parked[rec.seq], l.adopted = rec, max(l.adopted, rec.seq)
+	l.parked[rec.seq] = rec
 	if rec.holds() {
 		q.hold(rec)
 	}
