@@ -13,6 +13,7 @@ import (
 	"crypto/pbkdf2"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/sasl/scram"
 
 	"github.com/walbridge/walbridge/internal/pgtest"
 )
@@ -113,4 +114,27 @@ func (b *Broker) ScramUser(t testing.TB, mechanism, user, password string) {
 		}
 		return err
 	})
+	b.awaitLogin(ctx, t, mechanism, user, password)
+}
+
+// awaitLogin waits until the broker lets a user in: it answers that it has made one
+// before the listener has heard of it.
+func (b *Broker) awaitLogin(ctx context.Context, t testing.TB, mechanism, user, password string) {
+	t.Helper()
+	algorithm := scram.SHA256
+	if mechanism == "SCRAM-SHA-512" {
+		algorithm = scram.SHA512
+	}
+	login, err := scram.Mechanism(algorithm, user, password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialer := kafka.Dialer{SASLMechanism: login}
+	pgtest.Eventually(t, callTimeout, func() bool {
+		conn, err := dialer.DialContext(ctx, "tcp", b.SASLAddr())
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	}, "%s may log in", user)
 }
