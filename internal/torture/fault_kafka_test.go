@@ -136,7 +136,7 @@ func largeTransactionToKafka(t *testing.T, broker *kafkatest.Broker) {
 	rows, kills := sized(100_000, 1_000_000), sized(3, 6)
 	r := ownRig(t)
 	r.toKafka, r.delivery = broker.Addr(), "exactly_once"
-	r.extra = "batch: {max_items: " + strconv.Itoa(rows/100) + "}"
+	r.extra = "batch: {max_items: " + strconv.Itoa(rows/400) + "}"
 	r.setup(t)
 	b := r.start(t)
 	r.insertItems(t, rows)
