@@ -34,7 +34,7 @@ sink: {kafka: {brokers: [%[3]q], create_topics: {partitions: 1}}}
 	for _, step := range steps[1:] {
 		s.db.Exec(t, step.SQL)
 	}
-	s.confirmed(t)
+	s.confirmed(t, `INSERT INTO outbox VALUES (gen_random_uuid(), 'finish', '1', 'Finished', '{}')`)
 	want := map[string][]debeziumtest.Record{}
 	for _, r := range recorded.Records {
 		want[name+"."+r.Topic] = append(want[name+"."+r.Topic], r)

@@ -143,7 +143,13 @@ func begin(t testing.TB, env map[string]string, args ...string) *running {
 		defer close(ended)
 		r.code <- a.main(ctx, args)
 	}()
-	t.Cleanup(func() { cancel(); <-ended })
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+		if t.Failed() {
+			t.Logf("%v wrote:\n%s", args, r.errs.String())
+		}
+	})
 	return r
 }
 
