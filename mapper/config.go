@@ -46,9 +46,9 @@ type Route struct {
 	// its stream itself.
 	Stream string `yaml:"stream"`
 	// Snapshot says whether the rows that are there when the bridge starts for the first
-	// time are read: initial or never (the default). Only a changes route has initial. For
-	// an outbox, never also says that the rows in it are settled: without it `walbridge
-	// setup` refuses one that is not empty.
+	// time are read: initial or never (the default). For an outbox, initial makes an event
+	// of each of them, and never says that they are settled: without either `walbridge setup`
+	// refuses one that is not empty.
 	Snapshot string `yaml:"snapshot"`
 	// Where is a condition in SQL, over the table's columns, that rows read by a snapshot
 	// must meet; names of functions and types are written with their schema. It does not

@@ -26,7 +26,8 @@ const (
 	ReasonPayloadNotBytes    = "payload_not_bytes"        // payload_format bytes, and the member of a message is no bytea in hex
 	ReasonMessageInvalid     = "message_invalid"          // the content of a message is no JSON object
 	ReasonNotTransactional   = "message_not_transactional"
-	ReasonMalformedChange    = "malformed_change" // no server sends such a change
+	ReasonSnapshotInDoubt    = "snapshot_in_doubt" // the row of an outbox was updated before it was read
+	ReasonMalformedChange    = "malformed_change"  // no server sends such a change
 )
 
 // refusal says why a change cannot become what its route says.

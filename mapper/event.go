@@ -35,6 +35,21 @@ func (m *Mapper) mapEvent(c *decoder.Change, r *relation) ([]Item, error) {
 	return m.items, nil
 }
 
+// Doubt returns the dead letter of an update of which snapshot.Session.Change says that
+// nobody can tell whether the row's event was delivered: none for what is no outbox.
+// It is kept as the insert of the row as it is now, which makes the event when it is
+// replayed. The items are valid as those of Map.
+func (m *Mapper) Doubt(c *decoder.Change) ([]Item, error) {
+	m.reset()
+	r := m.relation(c.Relation)
+	if r.event == nil {
+		return nil, nil
+	}
+	row := *c
+	row.Op, row.Old, row.OldIsKey = decoder.OpInsert, nil, false
+	return m.deadLetter(&row, r, refuse(ReasonSnapshotInDoubt, "the row was updated while the rows of the outbox are read, so whether its event was delivered is not known; replay it if it was not"))
+}
+
 // check finds what keeps any row like this one from becoming an event.
 func (p *eventPlan) check(c *decoder.Change) *refusal {
 	if c.CutSize > 0 {

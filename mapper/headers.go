@@ -9,13 +9,13 @@ func (m *Mapper) headers(it *Item, p *eventPlan, row []decoder.Value) *refusal {
 	if scanWord(column, skipSpace(column, 0), "null") >= 0 {
 		column = nil
 	}
-	if column == nil && len(p.headerExtras) == 0 {
+	if column == nil && len(p.headerExtras) == 0 && !m.reading {
 		return nil
 	}
 	if column != nil && !p.headersTrust && !m.enc.scan.valid(column) {
 		return refuse(ReasonHeadersInvalid, "the headers are not JSON")
 	}
-	if column != nil && len(p.headerExtras) == 0 {
+	if column != nil && len(p.headerExtras) == 0 && !m.reading {
 		if plain, some := m.plainHeaders(column); plain {
 			if some {
 				it.Headers = column
@@ -39,6 +39,10 @@ func (m *Mapper) plainHeaders(column []byte) (plain, some bool) {
 	return !walk.bad, some
 }
 
+// snapshotHeader marks the event of a row that was there before the stream. It has the
+// place of a header of that name.
+const snapshotHeader = `,"snapshot":"true"`
+
 // buildHeaders writes headers anew.
 func (m *Mapper) buildHeaders(it *Item, p *eventPlan, row []decoder.Value, column []byte) *refusal {
 	start := len(m.arena)
@@ -58,6 +62,9 @@ func (m *Mapper) buildHeaders(it *Item, p *eventPlan, row []decoder.Value, colum
 			m.arena = append(m.arena, x.label...)
 			m.arena = appendString(m.arena, value)
 		}
+	}
+	if m.reading {
+		m.arena = append(m.arena, snapshotHeader...)
 	}
 	if len(m.arena) > start {
 		m.arena = closeObject(m.arena, start)
@@ -93,6 +100,9 @@ func (m *Mapper) copyHeaders(p *eventPlan, row []decoder.Value, column []byte) *
 
 // replaced reports whether an extra column gives the header of that name.
 func (m *Mapper) replaced(p *eventPlan, row []decoder.Value, name []byte) bool {
+	if m.reading && m.sameName(name, []byte("snapshot")) {
+		return true
+	}
 	for i := range p.headerExtras {
 		x := &p.headerExtras[i]
 		if (x.column < 0 || text(row, x.column) != nil) && m.sameName(name, x.name) {

@@ -49,6 +49,7 @@ type Mapper struct {
 
 	enc     encoder
 	streams interner
+	reading bool // the change is a row that a snapshot read
 	// What the items of the last Map point to.
 	arena   []byte
 	items   []Item
@@ -145,6 +146,13 @@ func (m *Mapper) Initial(t *catalog.Table) (where string, ok bool) {
 	return m.cfg.Routes[i].Where, true
 }
 
+// Outbox reports whether the rows of a table are events, each to be delivered once. It
+// is safe for concurrent use.
+func (m *Mapper) Outbox(t *catalog.Table) bool {
+	i, ok := m.MatchTable(t)
+	return ok && m.cfg.Routes[i].Outbox != nil
+}
+
 // Reads says why the rows of a table must not be read by a snapshot, empty when they
 // may. It is safe for concurrent use.
 func (m *Mapper) Reads(t *catalog.Table) string {
@@ -179,6 +187,7 @@ func (m *Mapper) Counts() Counts {
 // route names.
 func (m *Mapper) Map(c *decoder.Change) ([]Item, error) {
 	m.reset()
+	m.reading = c.Read != nil
 	if c.Relation == nil {
 		return m.mapMessage(c)
 	}

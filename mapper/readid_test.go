@@ -51,3 +51,57 @@ func TestRawKeepsWhatReadTheRow(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, c, got)
 }
+
+// The event of a row that was there before the stream says so in a header, whatever
+// headers the row has; and the update of one that may not have been read is kept as the
+// row that it is now.
+func TestEventsOfRowsThatWereRead(t *testing.T) {
+	rel := &decoder.Relation{OID: 1, Namespace: "public", Name: "outbox", Identity: decoder.IdentityDefault, Columns: []decoder.Column{
+		{Name: "id", TypeOID: 25, TypeMod: -1, Key: true}, {Name: "aggregatetype", TypeOID: 25}, {Name: "aggregateid", TypeOID: 25}, {Name: "type", TypeOID: 25},
+		{Name: "payload", TypeOID: oidJSON}, {Name: "headers", TypeOID: oidJSON}}}
+	m, err := New(Config{Routes: []Route{{Tables: []string{"public.outbox"}, Outbox: &Outbox{}, Snapshot: "initial"}, {Tables: []string{"public.*"}, Changes: &Changes{}}}}, Env{Bridge: "shop"})
+	require.NoError(t, err)
+	row := func(headers string) []decoder.Value {
+		var values []decoder.Value
+		for _, v := range []string{"e1", "order", "7", "Paid", `{"n":1}`} {
+			values = append(values, decoder.Value{Kind: decoder.ValueText, Data: []byte(v)})
+		}
+		if headers == "" {
+			return append(values, decoder.Value{Kind: decoder.ValueNull})
+		}
+		return append(values, decoder.Value{Kind: decoder.ValueText, Data: []byte(headers)})
+	}
+	for headers, want := range map[string]string{
+		"": `{"snapshot":"true"}`, `{}`: `{"snapshot":"true"}`, `{"a":"1"}`: `{"a":"1","snapshot":"true"}`, `{"snapshot":"mine","b":2}`: `{"b":"2","snapshot":"true"}`,
+	} {
+		items, err := m.Map(&decoder.Change{Op: decoder.OpRead, Relation: rel, New: row(headers), Read: &decoder.Read{Run: "1", At: 99}})
+		require.NoError(t, err)
+		require.Len(t, items, 1)
+		require.Equal(t, want, string(items[0].Headers))
+		require.Equal(t, "e1", string(items[0].EventID))
+		require.Equal(t, KindEvent, items[0].Kind)
+	}
+	items, err := m.Map(&decoder.Change{Op: decoder.OpInsert, Tx: &decoder.Tx{}, Relation: rel, New: row(`{"a":"1"}`)})
+	require.NoError(t, err)
+	require.Equal(t, `{"a":"1"}`, string(items[0].Headers))
+
+	update := &decoder.Change{ID: lsn.ID{Commit: 9}, Op: decoder.OpUpdate, Tx: &decoder.Tx{Commit: 9}, Relation: rel, New: row("")}
+	items, err = m.Doubt(update)
+	require.NoError(t, err)
+	require.Len(t, items, 1)
+	require.Equal(t, ReasonSnapshotInDoubt, items[0].DeadLetter.Reason)
+	require.True(t, items[0].DeadLetter.Replayable)
+	again, err := DecodeRaw(items[0].DeadLetter.Raw)
+	require.NoError(t, err)
+	items, err = m.Map(again)
+	require.NoError(t, err)
+	require.Equal(t, "e1", string(items[0].EventID))
+	require.Nil(t, items[0].Headers)
+
+	other := *rel
+	other.OID, other.Name = 2, "orders"
+	update.Relation = &other
+	items, err = m.Doubt(update)
+	require.NoError(t, err)
+	require.Empty(t, items, "a record says itself what it is")
+}

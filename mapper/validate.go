@@ -70,11 +70,11 @@ func (v *validation) snapshot(at string, r *Route) {
 	if r.Snapshot != "" {
 		v.choice(at+".snapshot", r.Snapshot, []string{wordInitial, wordNever})
 	}
-	if r.Snapshot == wordInitial && r.Changes == nil {
-		v.add(at+".snapshot", "only a changes route has initial in this version: an event that was published before would be published again", "never")
+	if r.Snapshot == wordInitial && (r.Inbox != nil || len(r.Tables) == 0 && len(r.Messages) > 0) {
+		v.add(at+".snapshot", "only the tables of a changes or outbox route have rows that are read", "never")
 	}
 	if r.Where != "" && r.Changes == nil {
-		v.add(at+".where", "only a changes route reads rows", "leave the key out")
+		v.add(at+".where", "only a changes route reads some rows and leaves others", "leave the key out")
 	}
 }
 

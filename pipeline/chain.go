@@ -177,7 +177,7 @@ func (c *chain) changes(ctx context.Context) error {
 func (c *chain) change(ctx context.Context, ch *decoder.Change) error {
 	c.tally.change(ch)
 	c.txChanges++
-	c.snapshots.Change(ch)
+	doubt := c.snapshots.Change(ch)
 	if ch.Tx == nil {
 		return c.outside(ctx, ch)
 	}
@@ -185,6 +185,9 @@ func (c *chain) change(ctx context.Context, ch *decoder.Change) error {
 		return err
 	}
 	items, err := c.mapper.Map(ch)
+	if err == nil && doubt && len(items) == 0 {
+		items, err = c.mapper.Doubt(ch)
+	}
 	if err != nil || len(items) == 0 {
 		return err
 	}

@@ -55,6 +55,8 @@ type Pipeline struct {
 	asked   atomic.Bool // somebody waits for the position to move
 	// horizons are what pruning goes by. Owned by the pruner of the session under way.
 	horizons horizons
+	// cursors are those of durable, for whoever asks.
+	cursors atomic.Pointer[[]byte]
 
 	// durable is what the sink holds, as far as known. Owned by Run's goroutine but
 	// while a writer runs, which owns it then.

@@ -39,8 +39,8 @@ const (
 // pruner deletes rows of outboxes that are proven to be relayed, for as long as a
 // replication session lasts: so never during a halt, and never by a standby. It keeps
 // out of the way: small transactions, rows that are locked are left, a rest after each
-// of them and after each pass, and none while the bridge is behind. Outboxes are never
-// read by a snapshot, which would miss what was deleted.
+// of them and after each pass, and none while the bridge is behind. An outbox whose rows
+// of before the stream are being read is left alone: they are not relayed yet.
 type pruner struct {
 	source pruneSource
 	mapper *mapper.Mapper
@@ -51,8 +51,10 @@ type pruner struct {
 	// calm reports that the bridge is not behind and has no trouble.
 	calm    func() bool
 	deleted func(table string, rows int64)
-	every   time.Duration
-	now     func() time.Time
+	// unread are the outboxes of which rows are still to be read.
+	unread func() (map[string]bool, error)
+	every  time.Duration
+	now    func() time.Time
 
 	known   *horizons // outlives the session
 	pending pending
@@ -87,6 +89,7 @@ func (s *session) newPruner(srv *replication.Server, tables []catalog.Table) *pr
 	pr := &pruner{
 		source: p.stages.Source, mapper: s.chain.mapper, log: p.log.Named("prune"), place: replication.Place{SystemID: srv.SystemID, Timeline: srv.Timeline},
 		confirmed: p.pos.Confirmed, calm: s.calm, every: p.cfg.PruneEvery, now: time.Now, known: &p.horizons, due: make(map[uint32]pruneState),
+		unread:  p.unread,
 		deleted: func(table string, rows int64) { p.metrics.pruned.WithLabelValues(table).Add(float64(rows)) },
 	}
 	pr.setTables(tables)
@@ -123,8 +126,14 @@ func (p *pruner) round(ctx context.Context) error {
 		}
 		p.setTables(tables)
 	}
+	unread, err := p.unread()
+	if err != nil {
+		return err
+	}
 	for i := range p.tables {
-		p.table(ctx, &p.tables[i])
+		if t := p.tables[i].Table; !unread[t.QualifiedName()] && !unread[t.Root] {
+			p.table(ctx, &p.tables[i])
+		}
 	}
 	return nil
 }

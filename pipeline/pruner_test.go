@@ -24,6 +24,7 @@ type pruneRig struct {
 	pruner    *pruner
 	confirmed lsn.LSN
 	now       time.Time
+	unread    map[string]bool
 	behind    bool
 	counted   int64
 }
@@ -48,6 +49,7 @@ func newPruneRig(t *testing.T, outbox mapper.Outbox, create string) *pruneRig {
 		source: source, mapper: m, log: hclog.NewNullLogger(), place: h.Place,
 		confirmed: func() lsn.LSN { return r.confirmed }, calm: func() bool { return !r.behind }, now: func() time.Time { return r.now },
 		deleted: func(_ string, rows int64) { r.counted += rows },
+		unread:  func() (map[string]bool, error) { return r.unread, nil },
 		known:   &horizons{span: pruneAge}, due: make(map[uint32]pruneState),
 	}
 	r.pruner.setTables(tables)
@@ -220,6 +222,22 @@ func TestPruneHeldBack(t *testing.T) {
 	r.pruner.place = place
 	r.until(t, "1") // the young one
 	require.EqualValues(t, 3000, r.counted)
+}
+
+// Rows of before the stream that have not been read are not relayed, in partitions
+// neither.
+func TestPruneLeavesWhatIsUnread(t *testing.T) {
+	r := newPruneRig(t, mapper.Outbox{}, pruneTable+" PARTITION BY RANGE (id); CREATE TABLE public.p0 PARTITION OF public.outbox FOR VALUES FROM (0) TO (10); INSERT INTO public.outbox VALUES (1)")
+	for _, name := range []string{"public.outbox", "public.p0"} {
+		r.unread = map[string]bool{name: true}
+		for range 20 {
+			r.round(t)
+			r.confirmed = r.end(t)
+		}
+		require.Equal(t, "1", r.rows(t))
+	}
+	r.unread = nil
+	r.until(t, "0")
 }
 
 // Partitions are gone over one by one, also those made while the bridge runs.

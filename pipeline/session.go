@@ -54,6 +54,7 @@ func (p *Pipeline) session(ctx context.Context, srv *replication.Server, m *mapp
 		return p.startFailed(ctx, err)
 	}
 	p.started = true
+	p.setCursors(p.durable.Cursors)
 	s := p.newSession(srv, m, stream, state)
 	s.pruner = s.newPruner(srv, tables)
 	p.setStream(stream, s.snapshots)
@@ -281,6 +282,7 @@ func (p *Pipeline) streamFailed(err error) error {
 // stored keeps the figures of a parcel that has become durable.
 func (p *Pipeline) stored(parcel *parcel, took time.Duration) {
 	now := time.Now()
+	p.setCursors(parcel.to.Cursors)
 	p.metrics.write.Observe(took.Seconds())
 	if n := parcel.batch.Items(); n > 0 {
 		p.metrics.batchItems.Observe(float64(n))

@@ -80,7 +80,7 @@ func (p *Pipeline) reconcile(ctx context.Context, srv *replication.Server) error
 		return err
 	}
 	hash := NumberingHash(p.stages.Source.Numbering())
-	if p.durable.Position.Inside() && p.durable.ConfigHash != hash {
+	if p.durable.Phase == lsn.PhaseStreaming && p.durable.Position.Inside() && p.durable.ConfigHash != hash {
 		return numberingChanged(p.durable)
 	}
 	if decision.Action == replication.FirstStart {
@@ -107,27 +107,49 @@ func (p *Pipeline) firstStart(ctx context.Context, srv *replication.Server, deci
 	}
 	if decision.DropOwnSlot {
 		p.log.Info("dropping the slot that an unfinished first start has left; it was never read", "slot", srv.SlotName)
-		if err := p.stages.Source.DropSlot(ctx); err != nil {
+		if err := p.dropOwnSlot(ctx, srv); err != nil {
 			return fmt.Errorf("drop the unfinished slot: %w", err)
 		}
 	}
-	at, err := p.stages.Source.CreateSlot(ctx)
+	var begin *beginning
+	at, err := p.stages.Source.CreateSlotWith(ctx, func(ctx context.Context, exported string) (err error) {
+		begin, err = p.firstSnapshot(ctx, srv, exported)
+		return err
+	})
+	defer begin.close(ctx)
 	if err != nil {
 		return fmt.Errorf("create the replication slot: %w", err)
 	}
 	p.slotMade = true
 	p.log.Info("created the replication slot", "slot", srv.SlotName, "lsn", at)
-	if fresh.Cursors, err = p.firstSnapshot(ctx, srv); err != nil {
-		return err
-	}
+	fresh.Cursors = begin.cursors
 	fresh.Phase = lsn.PhaseStreaming
 	fresh.Position = lsn.Position{End: at}
+	if begin.reader != nil {
+		return p.copyWhole(ctx, begin, fresh)
+	}
 	return p.store(ctx, fresh)
+}
+
+// dropOwnSlot drops what an unfinished first start has left, the session of a process
+// that was killed meanwhile first.
+func (p *Pipeline) dropOwnSlot(ctx context.Context, srv *replication.Server) error {
+	if srv.Slot.Active {
+		if _, err := p.stages.Source.TerminateZombie(ctx); err != nil {
+			return err
+		}
+	}
+	return p.stages.Source.DropSlot(ctx)
 }
 
 // store writes a progress without items.
 func (p *Pipeline) store(ctx context.Context, to lsn.Progress) error {
-	if err := p.stages.Sink.Write(ctx, p.stages.Sink.NewBatch(), to); err != nil {
+	return p.write(ctx, p.stages.Sink.NewBatch(), to)
+}
+
+// write writes a batch outside a session.
+func (p *Pipeline) write(ctx context.Context, batch sink.Batch, to lsn.Progress) error {
+	if err := p.stages.Sink.Write(ctx, batch, to); err != nil {
 		if decided(err) {
 			return err
 		}

@@ -153,10 +153,10 @@ func TestCreateSlotCommand(t *testing.T) {
 		{18, FailoverOn, `CREATE_REPLICATION_SLOT "s" LOGICAL pgoutput (SNAPSHOT 'nothing', FAILOVER)`},
 		{18, FailoverOff, `CREATE_REPLICATION_SLOT "s" LOGICAL pgoutput (SNAPSHOT 'nothing')`},
 	} {
-		got, err := (&Source{cfg: Config{Slot: "s", Failover: c.failover}}).createSlotCommand("s", c.major, false)
+		got, err := (&Source{cfg: Config{Slot: "s", Failover: c.failover}}).createSlotCommand("s", slotForm{major: c.major})
 		require.NoError(t, err)
 		require.Equal(t, c.want, got)
 	}
-	_, err := (&Source{cfg: Config{Slot: "s", Failover: FailoverOn}}).createSlotCommand("s", 16, false)
+	_, err := (&Source{cfg: Config{Slot: "s", Failover: FailoverOn}}).createSlotCommand("s", slotForm{major: 16})
 	require.ErrorAs(t, err, new(*fault.ConfigError))
 }

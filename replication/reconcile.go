@@ -26,7 +26,8 @@ const (
 type Decision struct {
 	Action Action
 	// DropOwnSlot, with FirstStart: the slot that exists was made by an unfinished first
-	// start and never read; drop it before making a new one.
+	// start and never read; drop it before making a new one. Where it is active, a session
+	// that a dead process left behind is still making it, and has to be ended first.
 	DropOwnSlot bool
 	// Progress, with Resume: what was stored, moved to the server's timeline.
 	Progress lsn.Progress
@@ -124,14 +125,15 @@ func Reconcile(srv *Server, p lsn.Progress) (Decision, error) {
 
 // reconcileNew decides a start without a position. A slot that is there is ours
 // only when this bridge has stored that it was about to make it; it was never read
-// then, so its position means nothing.
+// then, so its position means nothing. A session of ours that is still at it is that of
+// a process that died: nobody else has the bridge's name now.
 func reconcileNew(srv *Server, p lsn.Progress) (Decision, error) {
 	first := Decision{Action: FirstStart}
 	if srv.Slot == nil {
 		return first, nil
 	}
 	ours := p.Phase == lsn.PhaseNew && p.Slot == srv.SlotName && p.SystemID == srv.SystemID &&
-		unusable(srv) == "" && !srv.Slot.Active
+		unusable(srv) == "" && (!srv.Slot.Active || srv.Slot.ActiveApplication == srv.ApplicationName)
 	if !ours {
 		return Decision{}, foreignSlot(srv, p)
 	}

@@ -88,6 +88,9 @@ func TestReconcile(t *testing.T) {
 		{name: "unfinished first start, no slot", change: both(fresh(lsn.PhaseNew), noSlot), want: Decision{Action: FirstStart}},
 		{name: "unfinished first start left its slot", change: fresh(lsn.PhaseNew), want: Decision{Action: FirstStart, DropOwnSlot: true}},
 		{name: "unfinished first start, the slot is being read", change: both(fresh(lsn.PhaseNew), slot(func(s *Slot) { s.Active = true })), rule: "foreign-slot"},
+		{name: "unfinished first start, a session of ours still makes the slot", change: both(fresh(lsn.PhaseNew), func(s *Server, _ *lsn.Progress) {
+			s.ApplicationName, s.Slot.Active, s.Slot.ActiveApplication = "walbridge_shop", true, "walbridge_shop"
+		}), want: Decision{Action: FirstStart, DropOwnSlot: true}},
 		{name: "unfinished first start, another plugin's slot", change: both(fresh(lsn.PhaseNew), slot(func(s *Slot) { s.Plugin = "wal2json" })), rule: "foreign-slot"},
 		{name: "unfinished first start on another cluster", change: both(fresh(lsn.PhaseNew), func(s *Server, _ *lsn.Progress) { s.SystemID = 78 }), rule: "foreign-slot"},
 		{name: "unfinished first start of another slot", change: both(fresh(lsn.PhaseNew), func(_ *Server, p *lsn.Progress) { p.Slot = "walbridge_old" }), rule: "foreign-slot"},

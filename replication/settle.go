@@ -31,18 +31,26 @@ const firstStartSlots = 2
 // transactions anew (ReplicationSlotReserveWal). Advancing the first slot to there
 // passes over those transactions and lets it restart from a snapshot of the catalog that
 // was written after the blind time (SnapBuildSerialize).
-func (s *Source) settle(ctx context.Context, conn *pgconn.PgConn, at lsn.LSN) (lsn.LSN, error) {
+//
+// use, if not nil, is called with the name of the snapshot that the second slot has
+// exported: what was visible where the stream begins. It is there until use returns.
+func (s *Source) settle(ctx context.Context, conn *pgconn.PgConn, at lsn.LSN, use UseSnapshot) (lsn.LSN, error) {
 	name, err := passingName()
 	if err != nil {
 		return 0, err
 	}
-	command, err := s.createSlotCommand(name, majorOf(conn.ParameterStatus("server_version")), true)
+	command, err := s.createSlotCommand(name, slotForm{major: majorOf(conn.ParameterStatus("server_version")), temporary: true, export: use != nil})
 	if err != nil {
 		return 0, err
 	}
-	to, err := s.madeSlot(ctx, conn, command)
+	to, exported, err := s.madeSlot(ctx, conn, command)
 	if err != nil {
 		return 0, fmt.Errorf("make a second slot, for a moment: %w", err)
+	}
+	if use != nil {
+		if err := use(ctx, exported); err != nil {
+			return 0, err
+		}
 	}
 	if err := run(ctx, conn, "DROP_REPLICATION_SLOT "+quoteIdent(name)); err != nil {
 		return 0, fmt.Errorf("drop the second slot: %w", err)

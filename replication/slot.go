@@ -24,6 +24,17 @@ import (
 // Errors: *fault.ConfigError (no free slot, wal_level, rights, failover asked of an
 // old server), else transient.
 func (s *Source) CreateSlot(ctx context.Context) (lsn.LSN, error) {
+	return s.CreateSlotWith(ctx, nil)
+}
+
+// UseSnapshot is given the name of an exported snapshot, for SET TRANSACTION SNAPSHOT,
+// which is there until it returns.
+type UseSnapshot func(ctx context.Context, exported string) error
+
+// CreateSlotWith is CreateSlot that calls use, if not nil, while a snapshot can be had
+// of what was visible at the position that is returned. Its error gives up the slot and is
+// returned.
+func (s *Source) CreateSlotWith(ctx context.Context, use UseSnapshot) (lsn.LSN, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	conn, _, err := s.replication(ctx)
@@ -31,13 +42,13 @@ func (s *Source) CreateSlot(ctx context.Context) (lsn.LSN, error) {
 		return 0, fmt.Errorf("create slot %q: %w", s.cfg.Slot, err)
 	}
 	defer closeConn(conn)
-	command, err := s.createSlotCommand(s.cfg.Slot, majorOf(conn.ParameterStatus("server_version")), false)
+	command, err := s.createSlotCommand(s.cfg.Slot, slotForm{major: majorOf(conn.ParameterStatus("server_version"))})
 	if err != nil {
 		return 0, err
 	}
-	at, err := s.madeSlot(ctx, conn, command)
+	at, _, err := s.madeSlot(ctx, conn, command)
 	if err == nil {
-		at, err = s.settle(ctx, conn, at)
+		at, err = s.settle(ctx, conn, at, use)
 		if err != nil {
 			s.dropUnsettled(conn)
 		}
@@ -51,31 +62,40 @@ func (s *Source) CreateSlot(ctx context.Context) (lsn.LSN, error) {
 // createTemporary makes the slot on the session that streams from it, whose end
 // drops it, and returns its consistent point.
 func (s *Source) createTemporary(ctx context.Context, conn *pgconn.PgConn) (lsn.LSN, error) {
-	command, err := s.createSlotCommand(s.cfg.Slot, majorOf(conn.ParameterStatus("server_version")), true)
+	command, err := s.createSlotCommand(s.cfg.Slot, slotForm{major: majorOf(conn.ParameterStatus("server_version")), temporary: true})
 	if err != nil {
 		return 0, err
 	}
-	at, err := s.madeSlot(ctx, conn, command)
+	at, _, err := s.madeSlot(ctx, conn, command)
 	if err != nil {
 		return 0, err
 	}
-	return s.settle(ctx, conn, at)
+	return s.settle(ctx, conn, at, nil)
 }
 
-// madeSlot runs the command that makes a slot and returns its consistent point.
-func (s *Source) madeSlot(ctx context.Context, conn *pgconn.PgConn, command string) (lsn.LSN, error) {
+// madeSlot runs the command that makes a slot and returns its consistent point, and the
+// name of the snapshot that it exported, if any.
+func (s *Source) madeSlot(ctx context.Context, conn *pgconn.PgConn, command string) (lsn.LSN, string, error) {
 	row, err := s.awaitSlot(ctx, conn, command)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
-	return lsn.Parse(string(row[1])) // slot_name, consistent_point, snapshot_name, output_plugin
+	at, err := lsn.Parse(string(row[1])) // slot_name, consistent_point, snapshot_name, output_plugin
+	return at, string(row[2]), err
+}
+
+// slotForm is what a slot is to be like.
+type slotForm struct {
+	major             int // of the server's version
+	temporary, export bool
 }
 
 // createSlotCommand spells the command for the version. 14 knows only the form
 // without parentheses; pglogrepl's neither quotes the name nor knows FAILOVER.
-func (s *Source) createSlotCommand(name string, major int, temporary bool) (string, error) {
+func (s *Source) createSlotCommand(name string, form slotForm) (string, error) {
+	major := form.major
 	command := "CREATE_REPLICATION_SLOT " + quoteIdent(name)
-	if temporary {
+	if form.temporary {
 		command += " TEMPORARY"
 	}
 	command += " LOGICAL pgoutput "
@@ -86,9 +106,13 @@ func (s *Source) createSlotCommand(name string, major int, temporary bool) (stri
 		})
 	}
 	switch {
+	case major < 15 && form.export:
+		return command + "EXPORT_SNAPSHOT", nil
 	case major < 15:
 		return command + "NOEXPORT_SNAPSHOT", nil
-	case major >= 17 && s.cfg.Failover != FailoverOff && !temporary: // slot.c: a temporary slot cannot fail over
+	case form.export:
+		return command + "(SNAPSHOT 'export')", nil
+	case major >= 17 && s.cfg.Failover != FailoverOff && !form.temporary: // slot.c: a temporary slot cannot fail over
 		return command + "(SNAPSHOT 'nothing', FAILOVER)", nil
 	}
 	return command + "(SNAPSHOT 'nothing')", nil
@@ -105,7 +129,7 @@ type slotAnswer struct {
 func (s *Source) awaitSlot(ctx context.Context, conn *pgconn.PgConn, command string) ([][]byte, error) {
 	answer := make(chan slotAnswer, 1)
 	go func() {
-		row, err := oneRow(context.WithoutCancel(ctx), conn, command, 2)
+		row, err := oneRow(context.WithoutCancel(ctx), conn, command, 3)
 		answer <- slotAnswer{row, err}
 	}()
 	limit := time.NewTimer(s.limits.slot)

@@ -12,7 +12,10 @@ type Chunk struct {
 	gen  int
 	desc *description
 	seen Visibility
-	rows rows
+	// frozen, if not nil, is what the slot's snapshot saw: only rows of its transactions
+	// are taken.
+	frozen *Visibility
+	rows   rows
 	// keep are the rows that may be delivered, once the place in the stream is known.
 	keep []int
 	// next is the key of the last row, nil when there was none; last: no row is behind

@@ -144,7 +144,7 @@ func (c *catalogTable) describe(t *Table, text string) (*description, error) {
 		return nil, &unfit{name + " is not in the publication"}
 	case !c.Readable:
 		return nil, &unfit{"the role may not read " + name + ": GRANT SELECT ON " + quoteTable(t.Schema, t.Name)}
-	case len(c.Key) == 0:
+	case len(c.Key) == 0 && !t.Whole:
 		return nil, &unfit{name + " has no key by which it could be read in chunks: no primary key, and no index as replica identity"}
 	case len(c.Identity) != 1 || len(c.Columns) == 0:
 		return nil, &unfit{name + " has no column that is published"}

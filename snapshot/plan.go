@@ -34,6 +34,9 @@ func PlanOf(tables []*Table, rowsPerSecond int) string {
 			size = fmt.Sprintf("about %d rows", t.Estimate)
 		}
 		fmt.Fprintf(&b, "read %s: %s, %s", t.QualifiedName(), size, bytesize.Human(t.Bytes))
+		if t.Whole {
+			b.WriteString(", at once and before the stream begins, since it has no key: WAL is kept meanwhile, and a failure begins it anew")
+		}
 		if t.Where != "" {
 			b.WriteString(", where " + t.Where)
 		}

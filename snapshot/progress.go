@@ -26,6 +26,9 @@ type TableStatus struct {
 	Rows     int64
 	Estimate int64 // -1: not known
 	Bytes    int64
+	// Doubts counts updates, in this session, of rows of an outbox that may not have been
+	// read: each is a dead letter.
+	Doubts int64
 	// Detail says what it waits for, Problem what is wrong. Both may be empty.
 	Detail, Problem string
 }
@@ -42,7 +45,7 @@ func (s *Session) Status(now time.Time) Status {
 		live := s.tables[t]
 		st.Tables = append(st.Tables, TableStatus{
 			Table: t.QualifiedName(), Run: t.Run, Reading: live.busy, Rows: t.Rows, Estimate: t.Estimate, Bytes: t.Bytes,
-			Detail: live.detail, Problem: live.problem,
+			Doubts: live.doubts, Detail: live.detail, Problem: live.problem,
 		})
 	}
 	return st

@@ -44,14 +44,22 @@ type source struct {
 func (s *source) begin(ctx context.Context, t *Table) (Visibility, error) {
 	// a partitioned table locks its partitions with it (manual, LOCK)
 	lock := "LOCK TABLE " + quoteTable(t.Schema, t.Name) + " IN ACCESS SHARE MODE; "
+	files := "NULL"
+	if t.Frozen != nil {
+		files = "(" + filesQuery(t) + ")"
+	}
 	results, err := s.conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; "+settings+lock+
-		"SELECT pg_catalog.pg_current_snapshot(), ("+fingerprintQuery(s.publication, t)+")").ReadAll()
+		"SELECT pg_catalog.pg_current_snapshot(), ("+fingerprintQuery(s.publication, t)+"), "+files).ReadAll()
 	if err != nil {
 		return Visibility{}, s.beginFailed(t, err)
 	}
-	row, err := lastRow(results, 2)
+	row, err := lastRow(results, 3)
 	if err != nil {
 		return Visibility{}, err
+	}
+	if t.Frozen != nil && t.Frozen.rewritten(string(row[2])) {
+		return Visibility{}, &unfit{t.QualifiedName() + " was rewritten or truncated (VACUUM FULL, CLUSTER, ALTER TABLE) while its rows were to be read: " +
+			"which of them are in the stream cannot be told any more; cancel its reading, and insert again what was not delivered"}
 	}
 	seen, err := ParseVisibility(string(row[0]))
 	if err != nil {
@@ -126,28 +134,47 @@ func (s *source) readCarefully(ctx context.Context, c *Chunk, after []string, li
 // chunkSQL is the SELECT. careful: large values of a row above the limit are NULL, and
 // a last column has the row's length, or 0.
 func (s *source) chunkSQL(c *Chunk, after []string, limits chunkLimits, careful bool) string {
+	d, further := s.desc, ""
+	if c.frozen != nil {
+		further = ", t.xmin"
+	}
+	if careful {
+		return d.carefulSQL(further, limits.maxRow) + d.where(c.table.state, d.keys(c.again, after)) + d.order(limits.rows)
+	}
 	var b strings.Builder
-	d := s.desc
+	b.WriteString("SET LOCAL search_path = " + d.path + "; SELECT ")
+	for i, col := range d.relation.Columns {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString("t." + quoteIdent(col.Name))
+	}
+	b.WriteString(further + " FROM " + d.from + " t")
+	return b.String() + d.where(c.table.state, d.keys(c.again, after)) + d.order(limits.rows)
+}
+
+func (d *description) order(rows int) string {
+	return " ORDER BY " + d.keyList() + " LIMIT " + strconv.Itoa(rows) + "; COMMIT"
+}
+
+// carefulSQL is a SELECT without its conditions, in which large values of a row above
+// the limit are NULL; further columns follow, and as the last one the length of such a
+// row, or 0.
+func (d *description) carefulSQL(further string, maxRow int64) string {
+	var b strings.Builder
 	b.WriteString("SET LOCAL search_path = " + d.path + "; SELECT ")
 	for i, col := range d.relation.Columns {
 		if i > 0 {
 			b.WriteString(", ")
 		}
 		value := "t." + quoteIdent(col.Name)
-		if careful && d.large[i] && !isKey(d, i) {
-			value = fmt.Sprintf("CASE WHEN z.n > %d THEN NULL ELSE %s END", limits.maxRow, value)
+		if d.large[i] && !isKey(d, i) {
+			value = fmt.Sprintf("CASE WHEN z.n > %d THEN NULL ELSE %s END", maxRow, value)
 		}
 		b.WriteString(value)
 	}
-	if careful {
-		fmt.Fprintf(&b, ", CASE WHEN z.n > %d THEN z.n ELSE 0 END", limits.maxRow)
-	}
-	b.WriteString(" FROM " + d.from + " t")
-	if careful {
-		b.WriteString(" CROSS JOIN LATERAL (SELECT 0::bigint" + d.lengths() + " AS n) z")
-	}
-	b.WriteString(d.where(c, after))
-	b.WriteString(" ORDER BY " + d.keyList() + " LIMIT " + strconv.Itoa(limits.rows) + "; COMMIT")
+	fmt.Fprintf(&b, "%s, CASE WHEN z.n > %d THEN z.n ELSE 0 END", further, maxRow)
+	b.WriteString(" FROM " + d.from + " t CROSS JOIN LATERAL (SELECT 0::bigint" + d.lengths() + " AS n) z")
 	return b.String()
 }
 
@@ -182,24 +209,32 @@ func (d *description) keyList() string {
 	return b.String()
 }
 
+// keys is the condition for these keys, or for those behind one; empty: for all.
+func (d *description) keys(again [][]string, after []string) string {
+	switch {
+	case again != nil:
+		var keys []string
+		for _, k := range again {
+			keys = append(keys, d.literal(k))
+		}
+		return d.row() + " IN (" + strings.Join(keys, ", ") + ")"
+	case after != nil:
+		return d.row() + " > " + d.literal(after)
+	}
+	return ""
+}
+
 // where has the publication's filter, the operator's, and the keys.
-func (d *description) where(c *Chunk, after []string) string {
+func (d *description) where(t *Table, keys string) string {
 	var all []string
 	if d.filter != "" {
 		all = append(all, "("+d.filter+")")
 	}
-	if c.table.state.Where != "" {
-		all = append(all, "("+c.table.state.Where+"\n)") // a comment at its end stays one
+	if t.Where != "" {
+		all = append(all, "("+t.Where+"\n)") // a comment at its end stays one
 	}
-	switch {
-	case c.again != nil:
-		var keys []string
-		for _, k := range c.again {
-			keys = append(keys, d.literal(k))
-		}
-		all = append(all, d.row()+" IN ("+strings.Join(keys, ", ")+")")
-	case after != nil:
-		all = append(all, d.row()+" > "+d.literal(after))
+	if keys != "" {
+		all = append(all, keys)
 	}
 	if len(all) == 0 {
 		return ""
@@ -234,11 +269,21 @@ func (s *source) fetch(ctx context.Context, c *Chunk, sql string, limits chunkLi
 	columns := len(c.desc.relation.Columns)
 	all := s.conn.Exec(ctx, sql)
 	n, enough := 0, false
+	var skipped [][]byte // the last row, where it is not one of those to deliver
 	for !enough && all.NextResult() {
 		r := all.ResultReader()
 		for r.NextRow() {
-			c.take(r.Values(), n, columns, limits.maxRow)
 			n++
+			values := r.Values()
+			if skipped = nil; c.frozen != nil {
+				if !c.before(values[columns]) {
+					skipped = values[:columns]
+					c.next = c.desc.key.texts(skipped)
+					continue
+				}
+				values = append(values[:columns:columns], values[columns+1:]...)
+			}
+			c.take(values, columns, limits.maxRow)
 			if enough = len(c.rows.data) >= limits.bytes; enough {
 				break
 			}
@@ -253,8 +298,8 @@ func (s *source) fetch(ctx context.Context, c *Chunk, sql string, limits chunkLi
 		return fmt.Errorf("read %s: %w", c.Table(), err)
 	}
 	c.last, c.cutShort = n < limits.rows && !enough, enough
-	if n > 0 {
-		values, _ := c.rows.row(n-1, columns, nil)
+	if n > 0 && skipped == nil {
+		values, _ := c.rows.row(c.rows.len(columns)-1, columns, nil)
 		var ok bool
 		if c.next, ok = c.desc.key.values(values, nil); !ok {
 			return fmt.Errorf("read %s: the key of a row is NULL", c.Table())
@@ -263,9 +308,15 @@ func (s *source) fetch(ctx context.Context, c *Chunk, sql string, limits chunkLi
 	return nil
 }
 
+// before reports whether the row of a transaction was there where the stream begins.
+func (c *Chunk) before(xmin []byte) bool {
+	xid, err := strconv.ParseUint(string(xmin), 10, 32)
+	return err == nil && c.frozen.Sees(uint32(xid))
+}
+
 // take adds a row. A further value is the length of one that was not read whole.
-func (c *Chunk) take(values [][]byte, n, columns int, maxRow int64) {
-	size := int64(0)
+func (c *Chunk) take(values [][]byte, columns int, maxRow int64) {
+	n, size := c.rows.len(columns), int64(0)
 	for _, v := range values[:columns] {
 		c.rows.add(v)
 		size += int64(len(v))

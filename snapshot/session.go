@@ -96,8 +96,12 @@ type table struct {
 	busy     bool // a worker has it
 	gone     bool // done or cancelled
 	notFor   time.Time
-	problem  string // why it is not being read
-	detail   string // what it waits for
+	// fresh are rows of a frozen table that the stream has brought in this session; doubts
+	// counts updates of others.
+	fresh   map[keyHash]struct{}
+	doubts  int64
+	problem string // why it is not being read
+	detail  string // what it waits for
 }
 
 type lookedUp struct {
@@ -166,7 +170,9 @@ func (s *Session) find(rel *decoder.Relation) *lookedUp {
 		clear(s.lookup)
 	}
 	l := &lookedUp{}
-	if t := s.state.table(rel.Namespace, rel.Name); t != nil && t.Key != nil {
+	if t := s.state.table(rel.Namespace, rel.Name); t != nil && t.Frozen != nil {
+		l.table = s.tables[t]
+	} else if t != nil && t.Key != nil {
 		l.table = s.tables[t]
 		l.key, l.whole = keyedBy(rel, t.Key)
 		l.whole = l.whole && identifies(rel, l.key)

@@ -43,6 +43,12 @@ type Table struct {
 	// Where is a condition in SQL that rows must meet; empty: none. It is the
 	// operator's, beside the publication's row filter.
 	Where string `json:"where,omitempty"`
+	// Frozen, if not nil, restricts the reading to the rows of before the stream, each
+	// delivered once.
+	Frozen *Frozen `json:"frozen,omitempty"`
+	// Whole, of a table without a key, says that it is read at once, by Whole, and is no
+	// part of a State.
+	Whole bool `json:"-"`
 	// Key names the columns that order the reading; nil: it has not begun.
 	Key []string `json:"key,omitempty"`
 	// After is the key of the last row that was delivered, as texts; nil: none was.
@@ -89,7 +95,7 @@ func (s *State) add(tables []*Table) {
 			continue
 		}
 		s.Run++
-		s.Tables = append(s.Tables, &Table{Schema: t.Schema, Name: t.Name, Where: t.Where, Estimate: t.Estimate, Bytes: t.Bytes, Run: s.Run})
+		s.Tables = append(s.Tables, &Table{Schema: t.Schema, Name: t.Name, Where: t.Where, Frozen: t.Frozen, Estimate: t.Estimate, Bytes: t.Bytes, Run: s.Run})
 	}
 }
 

@@ -8,14 +8,16 @@ import (
 )
 
 // Change takes note of a change that is being streamed, before anything of it is
-// delivered.
-func (s *Session) Change(ch *decoder.Change) {
+// delivered. It reports whether it is the update of a row of which nobody can tell
+// whether it was delivered before: a row of an outbox whose rows are being read.
+func (s *Session) Change(ch *decoder.Change) (doubt bool) {
 	switch {
 	case ch.Relation == nil:
 		s.message(ch)
 	case ch.Tx != nil && s.watching.Load():
-		s.row(ch)
+		return s.row(ch)
 	}
+	return false
 }
 
 // message takes note of a message of ours, which is looked at when its transaction
@@ -32,13 +34,22 @@ func (s *Session) message(ch *decoder.Change) {
 	}
 }
 
-func (s *Session) row(ch *decoder.Change) {
+func (s *Session) row(ch *decoder.Change) (doubt bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.find(ch.Relation)
-	if l.table == nil {
-		return
+	switch {
+	case l.table == nil:
+	case l.table.state.Frozen != nil:
+		return s.frozen(l.table, ch)
+	default:
+		s.note(l, ch)
 	}
+	return false
+}
+
+// note remembers the keys that a change has touched. The caller holds mu.
+func (s *Session) note(l *lookedUp, ch *decoder.Change) {
 	t := l.table
 	noted := t.oid == ch.Relation.OID
 	if ch.Op == decoder.OpTruncate {
@@ -187,7 +198,10 @@ func (s *Session) finish(c *Chunk) *Chunk {
 	if t.gone || c.gen != t.gen {
 		return nil
 	}
-	v := t.touched.judge(c.seen)
+	var v verdict
+	if t.state.Frozen == nil {
+		v = t.touched.judge(c.seen)
+	}
 	t.inflight--
 	if v.unknown {
 		t.forget()

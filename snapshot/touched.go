@@ -159,6 +159,18 @@ func (k keyed) values(tuple, old []decoder.Value) ([]string, bool) {
 	return key, true
 }
 
+// texts returns the key in a row that was read, nil when part of it is NULL.
+func (k keyed) texts(row [][]byte) []string {
+	key := make([]string, len(k.columns))
+	for i, at := range k.columns {
+		if row[at] == nil {
+			return nil
+		}
+		key[i] = string(row[at])
+	}
+	return key
+}
+
 func valueAt(tuple []decoder.Value, at int) (decoder.Value, bool) {
 	if at >= len(tuple) {
 		return decoder.Value{}, false

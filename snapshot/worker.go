@@ -134,6 +134,7 @@ type worker struct {
 	src    source
 	limits chunkLimits
 	gen    int
+	frozen *Visibility // of a table of which only the rows of before are read
 	// after is the key behind which the next chunk begins: chunks that are on their way
 	// are before it.
 	after []string
@@ -199,6 +200,9 @@ func (w *worker) reconnect(ctx context.Context) error {
 // register looks at the table and begins the notes. From its return on every change
 // that the stream brings is noted.
 func (w *worker) register(ctx context.Context) error {
+	if err := w.thaw(); err != nil {
+		return err
+	}
 	if _, err := w.src.begin(ctx, w.t.state); err != nil {
 		if !w.src.conn.IsClosed() {
 			_ = w.src.rollback(ctx) // the first error says more
@@ -215,6 +219,9 @@ func (w *worker) register(ctx context.Context) error {
 		return nil
 	}
 	if w.t.state.After != nil && !slices.Equal(w.t.state.Key, d.names) {
+		if w.t.state.Frozen != nil {
+			return &unfit{"another key orders " + w.t.state.QualifiedName() + " than when its reading began, and its rows must be delivered once: give it that key again, or cancel its reading"}
+		}
 		s.restart(w.t, "another key orders it now")
 	}
 	w.t.state.Key, w.src.names = d.names, d.names
@@ -223,6 +230,16 @@ func (w *worker) register(ctx context.Context) error {
 	w.gen, w.after, w.last, w.again, w.turns = w.t.gen, w.t.state.After, w.t.state.Scanned, false, 0
 	clear(s.lookup)
 	return nil
+}
+
+// thaw reads what the slot's snapshot saw, of a table that is frozen.
+func (w *worker) thaw() error {
+	if w.t.state.Frozen == nil {
+		return nil
+	}
+	seen, err := ParseVisibility(w.t.state.Frozen.Seen)
+	w.frozen = &seen
+	return err
 }
 
 // barrier waits until every transaction that began before has ended, for every reader
@@ -328,7 +345,7 @@ const maxAgainChunk = 200
 
 // chunk reads one chunk and sends its mark.
 func (w *worker) chunk(ctx context.Context, next *todo) error {
-	c := &Chunk{table: w.t, gen: w.gen, again: next.again}
+	c := &Chunk{table: w.t, gen: w.gen, again: next.again, frozen: w.frozen}
 	limits := w.limits
 	if next.again != nil {
 		limits.rows = len(next.again) + 1

@@ -170,16 +170,21 @@ func readable(ctx context.Context, l configs.Loaded, src *replication.Source, o 
 	return tables, nil
 }
 
-// unreadable says what keeps a table from being read in chunks.
+// unreadable says what keeps a table from being read on request.
 func unreadable(m *mapper.Mapper, srv *replication.Server, t *catalog.Table) (fault.Problem, bool) {
+	if why := m.Reads(t); why != "" {
+		return fault.Problem{Check: "snapshot-table", Where: t.QualifiedName(), What: why, Fix: "add a route for it, or name another table"}, true
+	}
+	return unreadRows(srv, t, true)
+}
+
+// unreadRows says what keeps a table from being read, in chunks where it needs a key.
+func unreadRows(srv *replication.Server, t *catalog.Table, needsKey bool) (fault.Problem, bool) {
 	p := fault.Problem{Check: "snapshot-table", Where: t.QualifiedName()}
-	why := m.Reads(t)
 	switch {
-	case why != "":
-		p.What, p.Fix = why, "add a route for it, or name another table"
 	case !pipeline.Streamed(srv, t):
 		p.What, p.Fix = "it is not streamed under its own name", "walbridge setup; of a partitioned table name the root, or its partitions, whichever the publication has"
-	case len(t.IdentityColumns) == 0:
+	case needsKey && len(t.IdentityColumns) == 0:
 		p.What, p.Fix = "it has no key by which it could be read in chunks", "give it a primary key"
 	case !t.Readable:
 		p.What, p.Fix = "the role may not read it", "GRANT SELECT ON "+t.QualifiedName()+" TO "+srv.Role.Name

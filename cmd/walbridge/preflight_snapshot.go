@@ -32,7 +32,8 @@ func snapshotFindings(l configs.Loaded, srv *replication.Server, tables []catalo
 		if _, ok := m.Initial(t); !ok || ownTable(l, t) || srv.Published != nil && !pipeline.Streamed(srv, t) {
 			continue
 		}
-		if p, bad := unreadable(m, srv, t); bad && srv.Published != nil {
+		p, bad := unreadableAtStart(m, srv, t)
+		if bad && srv.Published != nil {
 			route, _ := m.MatchTable(t)
 			p.Why = fmt.Sprintf("routes[%d].snapshot is initial, so its rows are to be read", route)
 			p.Fix += fmt.Sprintf("; or exclude it from that route and give it one with snapshot: never (routes[%d])", route)
@@ -40,7 +41,7 @@ func snapshotFindings(l configs.Loaded, srv *replication.Server, tables []catalo
 			continue
 		}
 		rows, bytes := pipeline.SizeOf(t, tables)
-		plan = append(plan, &snapshot.Table{Schema: t.Schema, Name: t.Name, Estimate: rows, Bytes: bytes})
+		plan = append(plan, &snapshot.Table{Schema: t.Schema, Name: t.Name, Estimate: rows, Bytes: bytes, Whole: len(t.IdentityColumns) == 0})
 	}
 	if len(plan) == 0 {
 		return all
@@ -51,6 +52,30 @@ func snapshotFindings(l configs.Loaded, srv *replication.Server, tables []catalo
 		Why: "the slot keeps WAL from its creation on; the stream confirms it while rows are read",
 		Fix: "snapshot: never in the routes whose rows nobody needs, snapshot.rows_per_second where the source must be spared",
 	})
+}
+
+// unreadableAtStart says what keeps the first start from reading a table. One without a
+// key it can read, at once.
+func unreadableAtStart(m *mapper.Mapper, srv *replication.Server, t *catalog.Table) (fault.Problem, bool) {
+	outbox := m.Outbox(t)
+	p, bad := unreadRows(srv, t, outbox)
+	if !bad && outbox {
+		return updatesUnseen(srv, t)
+	}
+	return p, bad
+}
+
+// updatesUnseen finds an outbox whose rows cannot be read because a row that is updated
+// before it is read would be lost without a word.
+func updatesUnseen(srv *replication.Server, t *catalog.Table) (fault.Problem, bool) {
+	if srv.Published == nil || srv.Published.Update {
+		return fault.Problem{}, false
+	}
+	return fault.Problem{
+		Check: "snapshot-table", Where: t.QualifiedName(),
+		What: "the publication does not publish its updates, so a row that is updated before it is read would be lost",
+		Fix:  "ALTER PUBLICATION " + srv.Published.Name + " SET (publish = 'insert, update, delete, truncate')",
+	}, true
 }
 
 // outboxRows is a question that only the operator can answer: whether the rows of an
@@ -103,7 +128,7 @@ func fullOutbox(route int, t *catalog.Table, rows int64, oldest string) fault.Pr
 		Check: "outbox-not-empty", Where: fmt.Sprintf("routes[%d].snapshot", route),
 		What: fmt.Sprintf("the outbox %s has %s already, the oldest: %s. Were they published before?", t.QualifiedName(), count, oldest),
 		Why:  "the stream has what is inserted from now on. Rows that nobody has published would never be, and publishing others again would repeat them; only you know which they are",
-		Fix: "snapshot: never in that route says that they are settled. What was not published yet: let the old relay finish, " +
-			"or delete and insert those rows again once the bridge runs",
+		Fix: "snapshot: never in that route says that they are settled, snapshot: initial makes an event of each. Where only some were published: " +
+			"stop the old relay, delete the rows that it has published, and choose initial",
 	}
 }

@@ -29,6 +29,7 @@ func TestKafka(t *testing.T) {
 			"standby":                       standbyToKafka,
 			"stopped":                       stoppedOwnerToKafka,
 			"snapshot":                      snapshotToKafka,
+			"outbox_of_before":              outboxToKafka,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
