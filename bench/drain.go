@@ -129,5 +129,5 @@ func (w workload) routes() string {
 	if w.outbox {
 		return "routes: [{tables: [public.outbox], outbox: {}}]"
 	}
-	return fmt.Sprintf("routes: [{tables: [public.%s], changes: {}}]", w.table)
+	return fmt.Sprintf("routes: [{tables: [public.%s], changes: {}, snapshot: never}]", w.table)
 }

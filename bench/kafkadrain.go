@@ -47,7 +47,7 @@ func (b *bench) kafkaBridge(envelope string) func(context.Context, string, strin
 		if err := b.adopt(ctx, keeper, slot); err != nil {
 			return nil, err
 		}
-		kind := fmt.Sprintf("changes: {envelope: %s}", envelope)
+		kind := fmt.Sprintf("changes: {envelope: %s}, snapshot: never", envelope)
 		if w.outbox {
 			kind = "outbox: {}"
 		}

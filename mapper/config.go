@@ -46,13 +46,15 @@ type Route struct {
 	// its stream itself.
 	Stream string `yaml:"stream"`
 	// Snapshot says whether the rows that are there when the bridge starts for the first
-	// time are read: initial or never (the default). For an outbox, initial makes an event
-	// of each of them, and never says that they are settled: without either `walbridge setup`
+	// time are read: initial or never. Initial is the default of a changes route, and needs
+	// the right to SELECT. For an outbox, which has no default, initial makes an event of
+	// each of them, and never says that they are settled: without either `walbridge setup`
 	// refuses one that is not empty.
 	Snapshot string `yaml:"snapshot"`
-	// Where is a condition in SQL, over the table's columns, that rows read by a snapshot
-	// must meet; names of functions and types are written with their schema. It does not
-	// filter the stream: that is the publication's row filter. Defaults to none.
+	// Where is a condition in SQL, over the table's columns, that the rows must meet which
+	// the first start reads; names of functions and types are written with their schema.
+	// Only with initial. It does not filter the stream: that is the publication's row
+	// filter. Defaults to none.
 	Where string `yaml:"where"`
 }
 
@@ -201,7 +203,10 @@ func (c Config) WithDefaults() Config {
 }
 
 func (r Route) withDefaults() Route {
-	if r.Outbox == nil {
+	switch {
+	case r.Changes != nil:
+		or(&r.Snapshot, wordInitial)
+	case r.Outbox == nil:
 		or(&r.Snapshot, wordNever)
 	}
 	if r.Outbox != nil {

@@ -70,11 +70,15 @@ func (v *validation) snapshot(at string, r *Route) {
 	if r.Snapshot != "" {
 		v.choice(at+".snapshot", r.Snapshot, []string{wordInitial, wordNever})
 	}
-	if r.Snapshot == wordInitial && (r.Inbox != nil || len(r.Tables) == 0 && len(r.Messages) > 0) {
+	if r.Snapshot == wordInitial && (r.Inbox != nil || r.Outbox != nil && len(r.Messages) > 0 && len(r.Tables) == 0) {
 		v.add(at+".snapshot", "only the tables of a changes or outbox route have rows that are read", "never")
 	}
-	if r.Where != "" && r.Changes == nil {
+	switch {
+	case r.Where == "":
+	case r.Changes == nil:
 		v.add(at+".where", "only a changes route reads some rows and leaves others", "leave the key out")
+	case r.Snapshot == wordNever:
+		v.add(at+".where", "says which rows the first start reads, and snapshot is never", "leave the key out; walbridge snapshot has --where")
 	}
 }
 

@@ -35,7 +35,7 @@ func positionFacts(srv *Server, p lsn.Progress) []fault.Fact {
 // has delivered.
 func startOver(cost string) fault.Way {
 	return fault.Way{
-		Text: "start over under a new name: drop the slot and publication of this one, put a new `name` into the configuration, and begin with what commits from then on (the old name stays halted: its position remains at the destination); " + cost,
+		Text: "start over under a new name: drop the slot and publication of this one, put a new `name` into the configuration, and begin with the rows that are there (snapshot: never reads none) and what commits from then on (the old name stays halted: its position remains at the destination); " + cost,
 		Commands: []string{
 			"walbridge teardown",
 			"walbridge setup   # with the new name in the configuration",

@@ -119,7 +119,8 @@ const tablesQuery = `
 SELECT pg_catalog.jsonb_build_object(
   'OID', c.oid::bigint, 'Schema', n.nspname, 'Name', c.relname, 'Kind', c.relkind, 'Identity', c.relreplident,
   'Owner', pg_catalog.pg_get_userbyid(c.relowner), 'Unlogged', c.relpersistence = 'u',
-  'EstRows', c.reltuples::bigint, 'Readable', pg_catalog.has_table_privilege(c.oid, 'SELECT'),
+  'EstRows', c.reltuples::bigint, 'Readable', pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
+  'RowSecurity', pg_catalog.row_security_active(c.oid),
   'Bytes', coalesce((SELECT sum(x.relpages::bigint) FROM pg_catalog.pg_class x
      WHERE x.oid IN (c.oid, nullif(c.reltoastrelid, 0)) OR x.oid IN (SELECT indexrelid FROM pg_catalog.pg_index WHERE indrelid = c.oid)), 0)
      * pg_catalog.current_setting('block_size')::bigint,

@@ -43,7 +43,11 @@ func PlanOf(tables []*Table, rowsPerSecond int) string {
 		b.WriteString("\n")
 		rows, bytes, known = rows+max(0, t.Estimate), bytes+t.Bytes, known && t.Estimate >= 0
 	}
-	fmt.Fprintf(&b, "%d tables, %s", len(tables), bytesize.Human(bytes))
+	size := "a number of rows that is not known"
+	if known {
+		size = fmt.Sprintf("about %d rows", rows)
+	}
+	fmt.Fprintf(&b, "%d tables, %s, %s", len(tables), size, bytesize.Human(bytes))
 	if wait := Estimate(rows, rowsPerSecond); wait > 0 && known {
 		fmt.Fprintf(&b, ", perhaps %v", wait)
 	}

@@ -85,7 +85,7 @@ func sourceFindings(ctx context.Context, a *app, l configs.Loaded) ([]fault.Prob
 		return problemsOf("source", err), read
 	}
 	read.tables = tables
-	found := preflight(l, src, srv, tables)
+	found := append(preflight(l, src, srv, tables), planFindings(l, srv, tables)...)
 	return append(found, positionFindings(ctx, l, src, srv)...), read
 }
 

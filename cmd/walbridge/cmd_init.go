@@ -25,10 +25,11 @@ func (a *app) initCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "init --source DSN", Short: "Write a configuration for a database",
 		Long: `Look at a database and write a configuration for it to standard output: outbox-shaped
-tables become an outbox route, all other tables a changes route, and tables without a
-key are left out with a word why. A password of the DSN is not written: the file names
-an environment variable in its place, WALBRIDGE_SOURCE_PASSWORD, and for the database
-of --sink WALBRIDGE_SINK_PASSWORD. A DSN without a password takes it from ~/.pgpass.
+tables become an outbox route, all other tables a changes route, whose first start reads
+the rows that are there, and tables without a key are left out with a word why. A password
+of the DSN is not written: the file names an environment variable in its place,
+WALBRIDGE_SOURCE_PASSWORD, and for the database of --sink WALBRIDGE_SINK_PASSWORD. A DSN
+without a password takes it from ~/.pgpass.
 
 Nothing is changed. A database without a table for a route is refused, since a
 configuration needs one. Exit codes: 0 written, 1 failure, 2 nothing to write, or usage.`,
@@ -108,11 +109,13 @@ func bridgeName(database string) string {
 // found are the tables of a database by what becomes of them.
 type found struct {
 	outboxes, inboxes, others []string
+	// unread can be streamed, by REPLICA IDENTITY FULL, and are read whole or not at all.
+	unread []string
 	// keyless are left out: UPDATE and DELETE on them would fail once they are published.
 	keyless []string
 }
 
-func (f found) usable() bool { return len(f.outboxes)+len(f.inboxes)+len(f.others) > 0 }
+func (f found) usable() bool { return len(f.outboxes)+len(f.inboxes)+len(f.others)+len(f.unread) > 0 }
 
 func sortTables(tables []catalog.Table) found {
 	var f found
@@ -126,6 +129,8 @@ func sortTables(tables []catalog.Table) found {
 			f.keyless = append(f.keyless, t.QualifiedName())
 		case outboxShaped(t):
 			f.outboxes = append(f.outboxes, t.QualifiedName())
+		case len(t.IdentityColumns) == 0:
+			f.unread = append(f.unread, t.QualifiedName())
 		default:
 			f.others = append(f.others, t.QualifiedName())
 		}
@@ -144,7 +149,7 @@ func draft(o initOptions, f found) string {
 	if variables := passwordsIn(sourceDSN, sinkDSN); len(variables) > 0 {
 		fmt.Fprintf(&b, "# The password comes from the environment: %s.\n", strings.Join(variables, ", "))
 	}
-	fmt.Fprintf(&b, "name: %s\nsource:\n  dsn: %s\nroutes: # the first that matches a table takes it\n", o.name, strconv.Quote(sourceDSN))
+	fmt.Fprintf(&b, "name: %s\nsource: {dsn: %s}\nroutes: # the first that matches a table takes it\n", o.name, strconv.Quote(sourceDSN))
 	route := func(names []string, what string) {
 		if len(names) > 0 {
 			fmt.Fprintf(&b, "  - tables: %s\n    %s: {}\n", flow(names), what)
@@ -152,11 +157,16 @@ func draft(o initOptions, f found) string {
 	}
 	route(f.outboxes, "outbox")
 	route(f.inboxes, "inbox")
-	route(f.others, "changes")
+	if route(f.others, "changes"); len(f.others) > 0 {
+		fmt.Fprintln(&b, "    snapshot: initial # the first start reads the rows that are there; never: it reads none")
+	}
+	if len(f.unread) > 0 {
+		fmt.Fprintf(&b, "  - {tables: %s, changes: {}, snapshot: never} # without a key; initial reads them whole, before the stream\n", flow(f.unread))
+	}
 	if len(f.keyless) > 0 {
 		fmt.Fprintf(&b, "  # left out until they have a primary key or REPLICA IDENTITY FULL: %s\n", comment(f.keyless))
 	}
-	fmt.Fprintf(&b, "sink:\n  worktable: {dsn: %s}\n", strconv.Quote(sinkDSN))
+	fmt.Fprintf(&b, "sink: {worktable: {dsn: %s}}\n", strconv.Quote(sinkDSN))
 	return b.String()
 }
 

@@ -49,6 +49,7 @@ that no WAL is kept for nobody; --slot makes it at once.`,
 type installation struct {
 	loaded configs.Loaded
 	source *replication.Source
+	server *replication.Server
 	plan   replication.PublicationPlan
 	want   []catalog.Table
 	inbox  bool // the source needs the inbox table
@@ -68,6 +69,10 @@ func (a *app) setup(ctx context.Context, o setupOptions) error {
 	}
 	if err := a.install(ctx, in, o); err != nil {
 		return err
+	}
+	// as it has published them, whoever may read them
+	if plan := firstPlan(loaded, &replication.Server{Slot: in.server.Slot}, in.want); plan != "" {
+		fmt.Fprintf(a.stdout, "the first start reads %s\n", plan)
 	}
 	if o.slot {
 		return a.makeSlot(ctx, loaded)
@@ -119,6 +124,7 @@ func (a *app) survey(ctx context.Context, l configs.Loaded, o setupOptions) (*in
 			return nil, &fault.ConfigError{Problems: asked}
 		}
 	}
+	in.server = srv
 	in.plan, err = src.PlanPublication(srv, in.want)
 	return in, err
 }
@@ -161,6 +167,9 @@ func (a *app) printSetup(in *installation, o setupOptions) error {
 	}
 	b.WriteString(replication.GrantsSQL(role))
 	if m, err := newMapper(in.loaded, mapped{})(nil, in.want); err == nil {
+		if read := firstRead(in.loaded, m, &replication.Server{}, in.want); len(read) > 0 {
+			b.WriteString("-- Until the rows are read that are there at the first start (snapshot: never needs none of it):\n" + replication.ReadGrantSQL(read, role))
+		}
 		for _, p := range m.Prunes(in.want) {
 			b.WriteString(replication.PruneGrantSQL(p.Table, role))
 		}
@@ -253,8 +262,20 @@ func (a *app) makeTopics(ctx context.Context, in *installation) error {
 	return err
 }
 
-// makeSlot does what the first run does before it streams.
+// makeSlot does what the first run does before it streams, and so refuses what that
+// would not be able to read.
 func (a *app) makeSlot(ctx context.Context, l configs.Loaded) error {
+	src, err := source(l, a.quiet())
+	if err != nil {
+		return err
+	}
+	srv, _, tables, err := look(ctx, src)
+	if err != nil {
+		return err
+	}
+	if found := snapshotFindings(l, srv, tables); len(found) > 0 {
+		return &fault.ConfigError{Problems: found}
+	}
 	b, err := a.bridge(l, a.logger(l.Config.Log), runOptions{})
 	if err != nil {
 		return err

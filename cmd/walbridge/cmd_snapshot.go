@@ -175,21 +175,16 @@ func unreadable(m *mapper.Mapper, srv *replication.Server, t *catalog.Table) (fa
 	if why := m.Reads(t); why != "" {
 		return fault.Problem{Check: "snapshot-table", Where: t.QualifiedName(), What: why, Fix: "add a route for it, or name another table"}, true
 	}
-	return unreadRows(srv, t, true)
-}
-
-// unreadRows says what keeps a table from being read, in chunks where it needs a key.
-func unreadRows(srv *replication.Server, t *catalog.Table, needsKey bool) (fault.Problem, bool) {
 	p := fault.Problem{Check: "snapshot-table", Where: t.QualifiedName()}
 	switch {
 	case !pipeline.Streamed(srv, t):
 		p.What, p.Fix = "it is not streamed under its own name", "walbridge setup; of a partitioned table name the root, or its partitions, whichever the publication has"
-	case needsKey && len(t.IdentityColumns) == 0:
-		p.What, p.Fix = "it has no key by which it could be read in chunks", "give it a primary key"
 	case !t.Readable:
-		p.What, p.Fix = "the role may not read it", "GRANT SELECT ON "+t.QualifiedName()+" TO "+srv.Role.Name
+		return noRight(srv, t), true
+	case len(t.IdentityColumns) == 0:
+		return noKey(t), true
 	default:
-		return p, false
+		return hidden(srv, t)
 	}
 	return p, true
 }

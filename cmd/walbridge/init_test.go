@@ -78,15 +78,18 @@ func TestInitWritesAVariableForEachPassword(t *testing.T) {
 	}
 }
 
-// The longest file that there is: every kind of route, tables left out, passwords.
+// The longest file that there is: every kind of route, tables that cannot be read, tables
+// left out, passwords.
 func TestInitWritesAtMostFifteenLines(t *testing.T) {
 	t.Parallel()
 	db := shopDB(t)
-	db.Exec(t, "CREATE SCHEMA walbridge; CREATE TABLE walbridge.inbox (n bigint PRIMARY KEY)")
+	db.Exec(t, `CREATE SCHEMA walbridge; CREATE TABLE walbridge.inbox (n bigint PRIMARY KEY);
+		CREATE TABLE public.visits (page text); ALTER TABLE public.visits REPLICA IDENTITY FULL`)
 	r := invoke(t, nil, "init", "--source", db.DSNAs("postgres", "x"))
 	require.Equal(t, exitOK, r.code, r.stderr)
 	require.Equal(t, 15, strings.Count(r.stdout, "\n"), r.stdout)
-	for _, kind := range []string{"outbox: {}", "inbox: {}", "changes: {}", "left out"} {
+	for _, kind := range []string{"outbox: {}", "inbox: {}", "changes: {}\n    snapshot: initial # ",
+		`- {tables: ["public.visits"], changes: {}, snapshot: never} # without a key`, "left out"} {
 		require.Contains(t, r.stdout, kind)
 	}
 	valid := invoke(t, map[string]string{sourcePassword: "x"}, "config", "validate", "--config", configFile(t, r.stdout))

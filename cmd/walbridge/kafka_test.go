@@ -32,7 +32,7 @@ func kafkaSite(t *testing.T, brokers, more string) *site {
 	db := shopDB(t)
 	s := newSite(t, db, config(bridgeName(db.Name()), db.DSN(), fmt.Sprintf("kafka: {brokers: [%q]%s}", brokers, more)))
 	// streams of its own: the broker's topics are shared
-	s.change(t, "changes: {}}", "changes: {}, stream: \""+s.name()+".${table}\"}")
+	s.change(t, "changes: {},", "changes: {}, stream: \""+s.name()+".${table}\",")
 	s.change(t, "outbox: {}}", "outbox: {}, stream: \""+s.name()+".${aggregatetype}\"}")
 	return s
 }

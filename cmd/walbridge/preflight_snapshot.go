@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -10,72 +12,98 @@ import (
 	"github.com/walbridge/walbridge/internal/catalog"
 	"github.com/walbridge/walbridge/internal/fault"
 	"github.com/walbridge/walbridge/mapper"
-	"github.com/walbridge/walbridge/pipeline"
 	"github.com/walbridge/walbridge/replication"
 	"github.com/walbridge/walbridge/snapshot"
 )
 
-// snapshotFindings judges what the first start is to read. Later starts go on with
-// what is stored: a right may be taken away when the reading is done.
+// snapshotFindings are what stands in the way of what the first start is to read. Later
+// starts go on with what is stored: a right may be taken away when the reading is done.
 func snapshotFindings(l configs.Loaded, srv *replication.Server, tables []catalog.Table) []fault.Problem {
-	if srv.Slot != nil {
-		return nil
-	}
 	m, err := newMapper(l, mapped{})(nil, tables)
-	if err != nil {
-		return nil // reported by the caller
+	if err != nil || srv.Slot != nil {
+		return nil // the error is reported by the caller
 	}
 	var all []fault.Problem
-	var plan []*snapshot.Table
-	for i := range tables {
-		t := &tables[i]
-		if _, ok := m.Initial(t); !ok || ownTable(l, t) || srv.Published != nil && !pipeline.Streamed(srv, t) {
-			continue
+	first := firstRead(l, m, srv, tables)
+	denied := map[int][]*catalog.Table{} // by route
+	for _, t := range first {
+		route, _ := m.MatchTable(t)
+		if !t.Readable {
+			denied[route] = append(denied[route], t)
 		}
-		p, bad := unreadableAtStart(m, srv, t)
-		if bad && srv.Published != nil {
-			route, _ := m.MatchTable(t)
-			p.Why = fmt.Sprintf("routes[%d].snapshot is initial, so its rows are to be read", route)
-			p.Fix += fmt.Sprintf("; or exclude it from that route and give it one with snapshot: never (routes[%d])", route)
-			all = append(all, p)
-			continue
+		if p, bad := unreadableAtStart(m, srv, t); bad {
+			all = append(all, initially(route, p))
 		}
-		rows, bytes := pipeline.SizeOf(t, tables)
-		plan = append(plan, &snapshot.Table{Schema: t.Schema, Name: t.Name, Estimate: rows, Bytes: bytes, Whole: len(t.IdentityColumns) == 0})
 	}
-	if len(plan) == 0 {
-		return all
+	for _, route := range slices.Sorted(maps.Keys(denied)) {
+		all = append(all, initially(route, noRight(srv, denied[route]...)))
 	}
-	lines := strings.Split(strings.TrimSpace(snapshot.PlanOf(plan, l.Config.Snapshot.RowsPerSecond)), "\n")
-	return append(all, fault.Problem{
-		Check: "snapshot-plan", Where: "routes", Warning: true, What: "the first start reads " + lines[len(lines)-1],
-		Why: "the slot keeps WAL from its creation on; the stream confirms it while rows are read",
-		Fix: "snapshot: never in the routes whose rows nobody needs, snapshot.rows_per_second where the source must be spared",
-	})
+	state := snapshot.New(planned(m, first, tables))
+	if _, err := state.Encode(); errors.Is(err, snapshot.ErrTooMany) {
+		all = append(all, tooMany(len(first)))
+	}
+	return all
 }
 
-// unreadableAtStart says what keeps the first start from reading a table. One without a
-// key it can read, at once.
+// initially adds why rows are to be read, and that they need not be.
+func initially(route int, p fault.Problem) fault.Problem {
+	p.Why = fmt.Sprintf("routes[%d].snapshot is initial (the default of changes), so the first start reads the rows that are there", route)
+	p.Fix += fmt.Sprintf("; or snapshot: never in routes[%[1]d], which reads none, or in a route of its own before routes[%[1]d]", route)
+	return p
+}
+
+// noRight says that the role may not read tables, with all GRANTs in one piece.
+func noRight(srv *replication.Server, tables ...*catalog.Table) fault.Problem {
+	var names []string
+	for _, t := range tables {
+		names = append(names, t.QualifiedName())
+	}
+	grants := strings.TrimSuffix(replication.ReadGrantSQL(tables, srv.Role.Name), ";\n")
+	return fault.Problem{Check: "snapshot-rights", Where: strings.Join(names, ", "), What: "the role " + srv.Role.Name + " may not read the rows", Fix: strings.ReplaceAll(grants, "\n", " ")}
+}
+
+// unreadableAtStart says what else than a right keeps the first start from reading a
+// table. One without a key it reads whole, but for an outbox.
 func unreadableAtStart(m *mapper.Mapper, srv *replication.Server, t *catalog.Table) (fault.Problem, bool) {
 	outbox := m.Outbox(t)
-	p, bad := unreadRows(srv, t, outbox)
-	if !bad && outbox {
-		return updatesUnseen(srv, t)
+	switch {
+	case outbox && len(t.IdentityColumns) == 0:
+		return noKey(t), true
+	case outbox && srv.Published != nil && !srv.Published.Update:
+		return updatesUnseen(srv, t), true
 	}
-	return p, bad
+	return hidden(srv, t)
 }
 
-// updatesUnseen finds an outbox whose rows cannot be read because a row that is updated
-// before it is read would be lost without a word.
-func updatesUnseen(srv *replication.Server, t *catalog.Table) (fault.Problem, bool) {
-	if srv.Published == nil || srv.Published.Update {
-		return fault.Problem{}, false
+func noKey(t *catalog.Table) fault.Problem {
+	return fault.Problem{Check: "snapshot-table", Where: t.QualifiedName(), What: "it has no key by which it could be read in chunks", Fix: "give it a primary key"}
+}
+
+// hidden finds a table whose rows a policy may hide.
+func hidden(srv *replication.Server, t *catalog.Table) (fault.Problem, bool) {
+	return fault.Problem{
+		Check: "snapshot-table", Where: t.QualifiedName(),
+		What: "row security would hide rows of it from the role " + srv.Role.Name, Fix: "ALTER ROLE " + srv.Role.Name + " BYPASSRLS, as a superuser",
+	}, t.RowSecurity
+}
+
+// tooMany is a plan that no destination can remember.
+func tooMany(tables int) fault.Problem {
+	return fault.Problem{
+		Check: "snapshot-tables", Where: "routes", What: fmt.Sprintf("the first start would read %d tables, which are too many to be remembered at once", tables),
+		Why: fmt.Sprintf("what is left to read is stored with the position, in at most %d KiB", snapshot.MaxState>>10),
+		Fix: "snapshot: never in some of the routes, and `walbridge snapshot --tables …` for theirs when the others are done",
 	}
+}
+
+// updatesUnseen is of an outbox that cannot be read because a row that is updated
+// before it is read would be lost without a word.
+func updatesUnseen(srv *replication.Server, t *catalog.Table) fault.Problem {
 	return fault.Problem{
 		Check: "snapshot-table", Where: t.QualifiedName(),
 		What: "the publication does not publish its updates, so a row that is updated before it is read would be lost",
 		Fix:  "ALTER PUBLICATION " + srv.Published.Name + " SET (publish = 'insert, update, delete, truncate')",
-	}, true
+	}
 }
 
 // outboxRows is a question that only the operator can answer: whether the rows of an

@@ -46,7 +46,9 @@ type site struct {
 	env  map[string]string
 }
 
-const shopRoutes = `[{tables: [public.outbox], outbox: {}}, {tables: [public.orders, public.legacy_customers], changes: {}}]`
+// shopRoutes read no rows, which might come beside the stream's of the same rows: the
+// tests count items.
+const shopRoutes = `[{tables: [public.outbox], outbox: {}}, {tables: [public.orders, public.legacy_customers], changes: {}, snapshot: never}]`
 
 // config is the text of a configuration that reads source and writes to sink, a line
 // of the section sink.
@@ -189,6 +191,14 @@ func (s *site) delivered(t testing.TB, items int) {
 	pgtest.Eventually(t, within, func() bool {
 		return s.db.One(t, "SELECT count(*) FROM walbridge.log") == fmt.Sprint(items)
 	}, "%d items are delivered", items)
+}
+
+// haveRead waits until the bridge has read the rows that were there at its first start.
+func (s *site) haveRead(t testing.TB) {
+	t.Helper()
+	pgtest.Eventually(t, within, func() bool {
+		return strings.Contains(s.invoke(t, "snapshot", "status").stdout, "nothing to read")
+	}, "all rows are read")
 }
 
 // nothingLeft checks that a database has no publication, and its server no slot of

@@ -34,14 +34,16 @@ ALTER TABLE legacy.part REPLICA IDENTITY FULL;
 ALTER TABLE legacy.audit REPLICA IDENTITY FULL;
 CREATE TABLE replica (n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, relation text NOT NULL, key text, lane int NOT NULL, data jsonb NOT NULL);
 CREATE UNIQUE INDEX ON replica (key) WHERE key IS NOT NULL;
-CREATE INDEX ON replica (relation, lane);`,
-		Routes: "- tables: [legacy.*]\n  changes: {}",
+CREATE INDEX ON replica (relation, lane);
+INSERT INTO legacy.customer SELECT i, 'old customer ' || i FROM generate_series(2001, 2010) i;
+INSERT INTO legacy.audit SELECT 'old', i % 3 FROM generate_series(1, 10) i;`,
+		Routes: "- tables: [legacy.*]\n  changes: {}", // the rows that are there are read first
 	}
 }
 
 // record is what apply needs of a change record.
 type record struct {
-	Op, Schema, Table string
+	Op, Schema, Table string                     // a row that was there has the Op read
 	Key               map[string]json.RawMessage // nil: the table has none
 	Before, After     map[string]json.RawMessage
 	Unchanged         []string // large values that did not come; with REPLICA IDENTITY FULL none
@@ -141,7 +143,7 @@ func story(ctx context.Context, p *play.Play) error {
 				return err
 			}
 		}
-		if err := p.Await(ctx, p.Pool, "SELECT count(*) = 100 FROM replica WHERE data ->> 'city' = 'Ulm'"); err != nil {
+		if err := p.Await(ctx, p.Pool, "SELECT count(*) = 110 FROM replica WHERE data ->> 'city' = 'Ulm'"); err != nil {
 			return err
 		}
 		if err := p.Await(ctx, p.Pool, "SELECT ("+differences+") = 0"); err != nil {

@@ -24,7 +24,8 @@ CREATE TABLE outbox (id text PRIMARY KEY, aggregatetype text NOT NULL, aggregate
 - tables: [public.outbox]
   outbox: {}
 - tables: [public.orders]
-  changes: {}`,
+  changes: {}
+  snapshot: never`,
 	}
 }
 

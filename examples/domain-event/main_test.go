@@ -47,7 +47,8 @@ func TestKindsShareAStreamOnlyWhenRouted(t *testing.T) {
   outbox: {}
 - tables: [public.orders]
   stream: order
-  changes: {}`
+  changes: {}
+  snapshot: never`
 	s := proof.New(t, cfg)
 	require.NoError(t, pay(t.Context(), s.Pool, insertFirst, 1))
 	s.Until("SELECT count(*) = 2 FROM walbridge.log WHERE stream = 'order'")

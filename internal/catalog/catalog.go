@@ -62,7 +62,9 @@ type Table struct {
 	Bytes     int64 // an estimate by pg_class, its indexes and TOAST with it
 	Prunable  bool  // the role may delete its rows, and lock them for that
 	Published bool  // by the bridge's publication
-	Readable  bool  // the role may SELECT from it
+	Readable  bool  // the role may SELECT from it, and use its schema
+	// RowSecurity: policies of the table decide which rows the role sees.
+	RowSecurity bool
 }
 
 // Column is one column of a table.

@@ -129,6 +129,22 @@ func (b *bridge) status(ctx context.Context) status.Status {
 	return s
 }
 
+// haveRead waits until the rows are delivered that were there before the bridge.
+func (b *bridge) haveRead(ctx context.Context) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if s := b.status(ctx).Snapshot; s != nil && len(s.Tables) == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the rows that were there are not all read: %w", context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
 func (b *bridge) running() bool { return b.process != nil && b.process.Running() }
 
 // kill ends the bridge at once, as a crash would.

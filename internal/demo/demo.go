@@ -1,7 +1,8 @@
 // Package demo shows the main job on one machine without any set-up: a throwaway
 // PostgreSQL, an application that writes orders with an outbox beside them and
-// touches a legacy table, and the bridge in a process of its own, which is killed
-// once in the middle with SIGKILL. The destination is a work table in the same server,
+// touches a legacy table with rows in it, and the bridge in a process of its own, which
+// reads those rows while it streams and is killed once in the middle with SIGKILL. The
+// destination is a work table in the same server,
 // or a Kafka cluster that is there already, with a consumer that reads committed records. At the end it compares what was committed with
 // what was delivered, row by row, and says what it found.
 package demo
@@ -235,6 +236,7 @@ func (d *demo) finish(worked error) (Summary, error) {
 	case worked == nil && !d.bridge.running():
 		note(d.bridge.ended())
 	case d.bridge.running():
+		note(within(d.drain, d.bridge.haveRead))
 		note(within(d.drain, d.app.drained))
 		note(within(time.Second, func(ctx context.Context) error { lag = d.bridge.status(ctx).Lag.Seconds; return nil }))
 		note(within(stopWithin, d.bridge.stop))

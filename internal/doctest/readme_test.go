@@ -71,13 +71,15 @@ func TestProduction(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t).DB(t)
 	db.Exec(t, shop)
+	db.Exec(t, "INSERT INTO public.orders VALUES (9181, 'paid')")
 	p := script(t, "production", db.DSN(), "WALBRIDGE_HTTP_LISTEN=127.0.0.1:0")
 	url := statusPage(t, p)
 	pgtest.Eventually(t, within, func() bool { return strings.HasPrefix(get(t, url+"readyz"), "ready") }, "the bridge is ready")
+	delivered(t, db, "1") // the row that was there
 	db.Exec(t, `BEGIN; INSERT INTO public.orders VALUES (9182, 'paid');
 		INSERT INTO public.outbox (aggregatetype, aggregateid, type, payload) VALUES ('order', '9182', 'OrderPaid', '{"id": 9182}'); COMMIT`)
-	pgtest.Eventually(t, within, func() bool { return db.One(t, "SELECT count(*) FROM walbridge.log") == "2" }, "both are delivered")
-	require.Equal(t, [][]string{{"public.orders", "insert"}, {"order", "OrderPaid"}}, db.Query(t, "SELECT stream, type FROM walbridge.log ORDER BY seq"))
+	delivered(t, db, "3")
+	require.Equal(t, [][]string{{"public.orders", "read"}, {"public.orders", "insert"}, {"order", "OrderPaid"}}, db.Query(t, "SELECT stream, type FROM walbridge.log ORDER BY seq"))
 	metricsAreDocumented(t, url)
 	require.Zero(t, p.Terminate(t, within), p.Output())
 }

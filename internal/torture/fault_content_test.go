@@ -81,6 +81,7 @@ func procStatus(pid int, name string) (int64, bool) {
 const poisonRoutes = `
   - tables: [public.poison]
     changes: {}
+    snapshot: never
 `
 
 // poisoned makes a rig whose log refuses some rows.

@@ -94,7 +94,7 @@ func TestNoRightToReadAfterTheSnapshot(t *testing.T) {
 	r.sourceDSN = strings.Replace(db.DSN(), "postgres://postgres", "postgres://"+role, 1)
 	refused := r.run(t)
 	require.Equal(t, 2, refused.WaitExit(t, startWithin()), refused.Output())
-	require.Contains(t, refused.Output(), "may not read it")
+	require.Contains(t, refused.Output(), "may not read the rows")
 	db.Exec(t, fmt.Sprintf("GRANT USAGE ON SCHEMA snap TO %s; GRANT SELECT ON ALL TABLES IN SCHEMA snap TO %[1]s", role))
 	b := r.start(t)
 	r.awaitSnapshot(t)
