@@ -51,7 +51,7 @@ bench: deps ## measure: the short set (minutes)
 	go run ./bench -out bench/results/bench.jsonl
 
 .PHONY: bench-full
-bench-full: deps ## measure: everything but Kafka, at full size (an hour)
+bench-full: deps ## measure: everything but Kafka, at full size (an hour and a half)
 	go run ./bench -full -out bench/results/bench-full.jsonl
 
 .PHONY: bench-kafka

@@ -2,11 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -45,26 +46,13 @@ func (b *bench) latencyRun(ctx context.Context, run int, length time.Duration) e
 	}
 	defer br.stop()
 	n := int((latencyWarm + length).Seconds()) * latencyRate
-	committed := make([]time.Time, n)
-	commits := make([]float64, n)
 	cpu := cpuSeconds(br.pid())
-	var writers sync.WaitGroup
-	failed := make(chan error, latencyConns)
-	for c := range latencyConns {
-		writers.Go(func() { failed <- b.writeSteadily(ctx, c, committed, commits) })
-	}
-	seen, err := b.watchLog(ctx, n, br)
-	writers.Wait()
+	load, err := b.steadyLoad(ctx, n, br, "SELECT seq, (payload->'after'->>'id')::int FROM "+b.schema()+".log WHERE seq > $1 ORDER BY seq LIMIT 1000")
 	if err != nil {
 		return err
 	}
-	for range latencyConns {
-		if err := <-failed; err != nil {
-			return err
-		}
-	}
 	r := m.finish(br.child, result{Measure: "latency", Case: fmt.Sprintf("%d tx/s", latencyRate), Contender: "walbridge", Run: run})
-	r.Figures = latencies(committed, seen, commits, int(latencyWarm.Seconds())*latencyRate)
+	r.Figures = latencies(load.committed, load.seen, load.commits, int(latencyWarm.Seconds())*latencyRate)
 	r.Figures["cores"] = (cpuSeconds(br.pid()) - cpu) / (latencyWarm + length).Seconds()
 	r.Seconds = 0
 	br.stop()
@@ -75,6 +63,27 @@ func (b *bench) latencyRun(ctx context.Context, run int, length time.Duration) e
 		return err
 	}
 	return b.dropSlot(ctx, slot)
+}
+
+// steady is what became of a steady load: by the row's number, when its commit returned,
+// how long that took in ms, and when its item was seen.
+type steady struct {
+	committed []time.Time
+	commits   []float64
+	seen      []time.Time
+}
+
+// steadyLoad writes n rows at a steady rate, and returns when all their items were seen;
+// watch asks for new ones, as watchLog does.
+func (b *bench) steadyLoad(ctx context.Context, n int, br *bridge, watch string) (steady, error) {
+	load := steady{committed: make([]time.Time, n), commits: make([]float64, n)}
+	writers, writing := errgroup.WithContext(ctx)
+	for c := range latencyConns {
+		writers.Go(func() error { return b.writeSteadily(writing, c, load.committed, load.commits) })
+	}
+	seen, err := b.watchLog(writing, n, br, watch)
+	load.seen = seen
+	return load, errors.Join(writers.Wait(), err)
 }
 
 // writeSteadily inserts every latencyConns-th row at its time.
@@ -105,11 +114,11 @@ func (b *bench) writeSteadily(ctx context.Context, first int, committed []time.T
 	return nil
 }
 
-// watchLog polls the log for new rows, as fast as the server answers, and returns
-// when each was first seen.
-func (b *bench) watchLog(ctx context.Context, n int, br *bridge) ([]time.Time, error) {
+// watchLog polls the log for n new rows, as fast as the server answers, and returns
+// when each was first seen. The query takes a seq and returns that and the row's number
+// of the next items.
+func (b *bench) watchLog(ctx context.Context, n int, br *bridge, query string) ([]time.Time, error) {
 	seen := make([]time.Time, n)
-	query := "SELECT seq, (payload->'after'->>'id')::int FROM " + b.schema() + ".log WHERE seq > $1 ORDER BY seq LIMIT 1000"
 	last := int64(0)
 	for got := 0; got < n; {
 		rows, err := b.admin.Query(ctx, query, last)
@@ -132,6 +141,7 @@ func (b *bench) watchLog(ctx context.Context, n int, br *bridge) ([]time.Time, e
 	return seen, nil
 }
 
+// latencies are those of the rows from a number on.
 func latencies(committed, seen []time.Time, commits []float64, from int) map[string]float64 {
 	var ms []float64
 	for i := from; i < len(seen); i++ {

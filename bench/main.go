@@ -7,7 +7,8 @@
 //	make bench-kafka   into Kafka, beside Debezium
 //
 // The consumers of the work table are measured likewise, against a table whose rows
-// are claimed one by one, and against the same writes without any reading.
+// are claimed one by one, and against the same writes without any reading. The reading
+// of rows that are there already is measured against COPY of the same tables.
 //
 // The rules it keeps: WAL is made first, with nobody consuming, and every run
 // reads a copy of the same slot, so that all contenders decode the same WAL; runs
@@ -123,6 +124,7 @@ func (b *bench) measurements() []measurement {
 		{"runtx", false, b.project},
 		{"rare", false, b.rare},
 		{"inbox", false, b.inbox},
+		{"snapshot", false, b.snapshot},
 		{"kafka drain", true, b.kafkaDrain},
 		{"kafka latency", true, b.kafkaLatency},
 		{"kafka ceiling", true, b.kafkaCeiling},

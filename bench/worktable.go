@@ -43,12 +43,17 @@ func (b *bench) schema() string { return fmt.Sprintf("bench%d", b.schemas) }
 // makeTable makes a work table in a schema of its own and gives a slot's bridge its
 // position there.
 func (b *bench) makeTable(ctx context.Context, slot string) error {
+	return b.makeTableWith(ctx, slot, nil)
+}
+
+// makeTableWith is makeTable for a bridge that has tables to read.
+func (b *bench) makeTableWith(ctx context.Context, slot string, todo []byte) error {
 	b.schemas++
 	dsn := secret.DSN(b.server.DSN("postgres"))
 	if _, err := migrate.Up(ctx, migrate.Config{DSN: dsn, Schema: b.schema()}); err != nil {
 		return err
 	}
-	return b.adopt(ctx, worktable.New(worktable.Config{DSN: dsn, Schema: b.schema()}.WithDefaults(), nil), slot)
+	return b.adoptWith(ctx, worktable.New(worktable.Config{DSN: dsn, Schema: b.schema()}.WithDefaults(), nil), slot, todo)
 }
 
 // tableBridge starts a bridge from a slot into a work table of its own, and waits
