@@ -1,6 +1,8 @@
 package snapshot
 
 import (
+	"slices"
+
 	"github.com/walbridge/walbridge/decoder"
 )
 
@@ -61,9 +63,17 @@ func (c *Chunk) sift(v verdict, h hasher) {
 	if v.all {
 		return
 	}
+	n := c.rows.len(len(c.desc.relation.Columns))
+	c.keep = slices.Grow(c.keep, n)
+	if len(v.newer) == 0 {
+		for i := range n {
+			c.keep = append(c.keep, i)
+		}
+		return
+	}
 	var values []decoder.Value
 	var key []byte
-	for i := range c.rows.len(len(c.desc.relation.Columns)) {
+	for i := range n {
 		values, _ = c.rows.row(i, len(c.desc.relation.Columns), values[:0])
 		key = key[:0]
 		for _, at := range c.desc.key.columns {
@@ -114,6 +124,12 @@ type rows struct {
 }
 
 const nullBit = 1 << 31
+
+// room makes space for values of so many bytes together: growing would copy them again
+// and again.
+func (r *rows) room(bytes, values int) {
+	r.data, r.ends = slices.Grow(r.data, bytes), slices.Grow(r.ends, values)
+}
 
 func (r *rows) reset() { *r = rows{data: r.data[:0], ends: r.ends[:0]} }
 

@@ -135,6 +135,8 @@ type worker struct {
 	limits chunkLimits
 	gen    int
 	frozen *Visibility // of a table of which only the rows of before are read
+	// bytes and values are about how many the next chunk will have.
+	bytes, values int
 	// after is the key behind which the next chunk begins: chunks that are on their way
 	// are before it.
 	after []string
@@ -347,7 +349,9 @@ const maxAgainChunk = 200
 func (w *worker) chunk(ctx context.Context, next *todo) error {
 	c := &Chunk{table: w.t, gen: w.gen, again: next.again, frozen: w.frozen}
 	limits := w.limits
-	if next.again != nil {
+	if next.again == nil {
+		c.rows.room(w.bytes, w.values)
+	} else {
 		limits.rows = len(next.again) + 1
 		if err := w.patience(ctx); err != nil {
 			return err
@@ -419,6 +423,7 @@ func (w *worker) adapt(c *Chunk) {
 	}
 	perRow := max(1, len(c.rows.data)/n)
 	w.limits.rows = max(1, min(w.s.limiter.Burst(), w.s.cfg.ChunkBytes/perRow, 4*w.limits.rows))
+	w.bytes, w.values = min(w.limits.bytes, w.limits.rows*(perRow+perRow/16)), w.limits.rows*len(c.desc.relation.Columns)
 }
 
 // throttle keeps within the rows of a second.
