@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/walbridge/walbridge/decoder"
+	"github.com/walbridge/walbridge/internal/lsn"
 )
 
 // recordPayload writes one record. It is valid as long as the change is.
@@ -157,51 +158,56 @@ func (p *recordPayload) appendValue(dst []byte, col *recordColumn, v *decoder.Va
 	return p.m.enc.value(dst, col.codec, v.Data)
 }
 
-// txText is what the records of one transaction have in common, written once.
+// txText is what the records of one transaction have in common, written once. Rows that
+// a snapshot read belong to none, and have the position of the one that they are put to.
 type txText struct {
-	tx   decoder.Tx // of the text; the zero Tx with head nil: there is none yet
-	head []byte     // ,"source":{… up to the number of the change
-	tail []byte     // what follows it, up to the value of snapshot
+	tx   decoder.Tx // of the text; of rows that were read only Commit
+	read bool
+	head []byte // ,"source":{… up to the number of the change; nil: there is none yet
+	tail []byte // what follows it, up to the value of snapshot
 }
 
 // appendSource appends where a record comes from, and ends the record. Nothing in
 // it differs when the change is delivered again.
 func (m *Mapper) appendSource(dst []byte, c *decoder.Change) []byte {
 	if c.Tx == nil {
-		return m.appendReadSource(dst, c)
+		m.sourceOfRead(c.ID.Commit)
+	} else {
+		m.sourceOfTx(c.Tx)
 	}
-	t := &m.tx
-	if t.head == nil || t.tx.Commit != c.Tx.Commit || t.tx.Xid != c.Tx.Xid || t.tx.CommitTime != c.Tx.CommitTime {
-		t.tx = *c.Tx
-		t.head = m.sourceHead(t.head[:0])
-		t.head = append(t.head, `"commit_lsn":"`...)
-		t.head = c.Tx.Commit.AppendText(t.head)
-		t.head = append(t.head, `","tx_seq":`...)
-		t.tail = strconv.AppendUint(append(t.tail[:0], `,"xid":`...), uint64(c.Tx.Xid), 10)
-		t.tail = c.Tx.CommitTime.Time().AppendFormat(append(t.tail, `,"committed_at":"`...), isoMicros)
-		t.tail = append(t.tail, `","snapshot":`...)
-	}
-	dst = append(dst, t.head...)
+	dst = append(dst, m.tx.head...)
 	dst = strconv.AppendUint(dst, uint64(c.ID.Seq), 10)
-	dst = append(dst, t.tail...)
+	dst = append(dst, m.tx.tail...)
 	return append(strconv.AppendBool(dst, c.Op == decoder.OpRead), '}', '}')
 }
 
 const isoMicros = "2006-01-02T15:04:05.000000Z"
 
-// appendReadSource is appendSource for a row that a snapshot read, which belongs
-// to no transaction.
-func (m *Mapper) appendReadSource(dst []byte, c *decoder.Change) []byte {
-	dst = m.sourceHead(dst)
-	dst = append(dst, `"commit_lsn":"`...)
-	dst = c.ID.Commit.AppendText(dst)
-	dst = strconv.AppendUint(append(dst, `","tx_seq":`...), uint64(c.ID.Seq), 10)
-	dst = append(dst, `,"xid":null,"committed_at":null,"snapshot":`...)
-	return append(strconv.AppendBool(dst, c.Op == decoder.OpRead), '}', '}')
+func (m *Mapper) sourceOfTx(tx *decoder.Tx) {
+	t := &m.tx
+	if t.head != nil && !t.read && t.tx.Commit == tx.Commit && t.tx.Xid == tx.Xid && t.tx.CommitTime == tx.CommitTime {
+		return
+	}
+	t.tx, t.read = *tx, false
+	t.head = m.sourceHead(t.head[:0], tx.Commit)
+	t.tail = strconv.AppendUint(append(t.tail[:0], `,"xid":`...), uint64(tx.Xid), 10)
+	t.tail = tx.CommitTime.Time().AppendFormat(append(t.tail, `,"committed_at":"`...), isoMicros)
+	t.tail = append(t.tail, `","snapshot":`...)
 }
 
-func (m *Mapper) sourceHead(dst []byte) []byte {
+func (m *Mapper) sourceOfRead(at lsn.LSN) {
+	t := &m.tx
+	if t.head != nil && t.read && t.tx.Commit == at {
+		return
+	}
+	t.tx, t.read = decoder.Tx{Commit: at}, true
+	t.head = m.sourceHead(t.head[:0], at)
+	t.tail = append(t.tail[:0], `,"xid":null,"committed_at":null,"snapshot":`...)
+}
+
+func (m *Mapper) sourceHead(dst []byte, commit lsn.LSN) []byte {
 	dst = appendString(append(dst, `,"source":{"bridge":`...), []byte(m.env.Bridge))
 	dst = appendString(append(dst, `,"db":`...), []byte(m.env.Database))
-	return append(dst, ',')
+	dst = commit.AppendText(append(dst, `,"commit_lsn":"`...))
+	return append(dst, `","tx_seq":`...)
 }

@@ -9,12 +9,11 @@ import (
 // readHashBytes is how much of a hash stands for a key in an id.
 const readHashBytes = 16
 
-// readID returns the id of a row that a snapshot read: "<bridge>:r<run>:" and the key
-// as it orders records, schema.table:["key",…]. A reading that is repeated gives the
+// readID returns the id of a row that a snapshot read: "<bridge>:r<run>:" and the key,
+// which is recordKey's: schema.table:["key",…]. A reading that is repeated gives the
 // same one, wherever in the stream its rows are put. Where the route withholds columns
 // of the key, a hash stands for the key.
-func (m *Mapper) readID(rec *recordPayload) []byte {
-	key := m.recordKey(rec)
+func (m *Mapper) readID(rec *recordPayload, key []byte) []byte {
 	start := len(m.arena)
 	m.arena = append(m.arena, m.env.Bridge...)
 	m.arena = append(append(m.arena, ":r"...), rec.c.Read.Run...)

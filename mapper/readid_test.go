@@ -105,3 +105,25 @@ func TestEventsOfRowsThatWereRead(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, items, "a record says itself what it is")
 }
+
+// Rows that were read lie at the end of a transaction, between its changes and those of
+// the next: each record has its own source.
+func TestSourceOfRowsThatWereReadBetweenTransactions(t *testing.T) {
+	rel := &decoder.Relation{OID: 1, Namespace: "public", Name: "orders", Identity: decoder.IdentityDefault, Columns: []decoder.Column{{Name: "id", TypeOID: 20, TypeMod: -1, Key: true}}}
+	m, err := New(Config{Routes: []Route{{Tables: []string{"public.*"}, Changes: &Changes{}}}}, Env{Bridge: "shop"})
+	require.NoError(t, err)
+	payload := func(c decoder.Change) string {
+		c.Relation, c.New = rel, []decoder.Value{{Kind: decoder.ValueText, Data: []byte("5")}}
+		items, err := m.Map(&c)
+		require.NoError(t, err)
+		return string(items[0].Payload.AppendJSON(nil))
+	}
+	tx, r := &decoder.Tx{Commit: 16, Xid: 7}, &decoder.Read{Run: "3"}
+	streamed := payload(decoder.Change{ID: lsn.ID{Commit: 16}, Op: decoder.OpInsert, Tx: tx})
+	require.Contains(t, streamed, `"commit_lsn":"0/10","tx_seq":0,"xid":7,"committed_at":"2000-`)
+	for _, at := range []lsn.LSN{16, 17} {
+		read := payload(decoder.Change{ID: lsn.ID{Commit: at, Seq: 1}, Op: decoder.OpRead, Read: r})
+		require.Contains(t, read, `"commit_lsn":"`+at.String()+`","tx_seq":1,"xid":null,"committed_at":null,"snapshot":true`)
+	}
+	require.Equal(t, streamed, payload(decoder.Change{ID: lsn.ID{Commit: 16}, Op: decoder.OpInsert, Tx: tx}))
+}

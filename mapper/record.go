@@ -57,10 +57,13 @@ func (m *Mapper) record(rec *recordPayload, sub uint16) {
 	if p.perKey {
 		it.Key = m.recordKey(rec)
 	}
-	if rec.c.Read != nil && len(p.key) > 0 {
-		it.EventID = m.readID(rec)
-	} else {
+	switch {
+	case rec.c.Read == nil || len(p.key) == 0:
 		it.EventID = m.recordID(it)
+	case p.perKey:
+		it.EventID = m.readID(rec, it.Key)
+	default:
+		it.EventID = m.readID(rec, m.recordKey(rec))
 	}
 	it.Payload = rec
 	if p.row {
