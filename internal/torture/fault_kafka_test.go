@@ -30,6 +30,7 @@ func TestKafka(t *testing.T) {
 			"stopped":                       stoppedOwnerToKafka,
 			"snapshot":                      snapshotToKafka,
 			"outbox_of_before":              outboxToKafka,
+			"table_without_a_key":           keylessToKafka,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/walbridge/walbridge/internal/kafkatest"
 	"github.com/walbridge/walbridge/internal/pgtest"
 	"github.com/walbridge/walbridge/internal/torture"
 )
@@ -51,11 +52,12 @@ func bagWriter(t *testing.T, source *pgtest.DB, seed uint64) (stop func()) {
 	}
 }
 
-// bag is what the items add up to: an update and a delete must find their row.
-func bag(t *testing.T, sink *pgtest.DB) (rows []string, truncates int) {
+// bag is what items add up to, each its type and its payload: an update and a delete
+// must find their row.
+func bag(t *testing.T, items [][]string) (rows []string, truncates int) {
 	t.Helper()
 	held := map[string]int{}
-	for _, item := range sink.Query(t, "SELECT type, payload::text FROM walbridge.log ORDER BY seq") {
+	for _, item := range items {
 		var change struct{ Before, After json.RawMessage }
 		require.NoError(t, json.Unmarshal([]byte(item[1]), &change))
 		if item[0] == "truncate" {
@@ -78,6 +80,16 @@ func bag(t *testing.T, sink *pgtest.DB) (rows []string, truncates int) {
 	}
 	slices.Sort(rows)
 	return rows, truncates
+}
+
+// bagOf is what the table holds.
+func bagOf(t *testing.T, db *pgtest.DB) (rows []string) {
+	t.Helper()
+	for _, row := range db.Query(t, "SELECT json_build_object('v', v, 'note', note)::text FROM snap.bag") {
+		rows = append(rows, strings.NewReplacer(" : ", ":", ", ", ",").Replace(row[0]))
+	}
+	slices.Sort(rows)
+	return rows
 }
 
 // A table without a key is read whole before its stream begins, however often that is
@@ -115,15 +127,51 @@ func TestTableWithoutAKeyIsReadWhole(t *testing.T) {
 		pgtest.Eventually(t, drainWithin(), func() bool {
 			return r.sink.One(t, "SELECT count(*) FROM walbridge.log WHERE payload::text LIKE '%\"v\":-1%'") == "1"
 		}, "the last row is delivered")
-		var want []string
-		for _, row := range db.Query(t, "SELECT json_build_object('v', v, 'note', note)::text FROM snap.bag") {
-			want = append(want, strings.NewReplacer(" : ", ":", ", ", ",").Replace(row[0]))
-		}
-		slices.Sort(want)
-		got, truncates := bag(t, r.sink)
-		require.Equal(t, want, got)
+		got, truncates := bag(t, r.sink.Query(t, "SELECT type, payload::text FROM walbridge.log ORDER BY seq"))
+		require.Equal(t, bagOf(t, db), got)
 		t.Logf("%d rows, begun anew %d times", len(got), truncates/8) // one for each lane
 		require.NotZero(t, truncates)
 		require.Equal(t, "0", r.sink.One(t, "SELECT count(*) - count(DISTINCT idempotency_key) FROM walbridge.log WHERE type <> 'truncate'"))
 	})
+}
+
+// keylessToKafka kills the bridge while it reads a table without a key into a cluster.
+func keylessToKafka(t *testing.T, broker *kafkatest.Broker) {
+	s := seed(t)
+	rand := torture.Rand(s, 65)
+	db := pgtest.Shared(t).DB(t)
+	db.Exec(t, bagTable)
+	db.Exec(t, "INSERT INTO snap.bag SELECT i % 40, 'old' FROM generate_series(1, $1::int) i", sized(6000, 100_000))
+	r := bareRig(t, db, db)
+	r.routes = "\n  - tables: [snap.bag]\n    changes: {}\n    snapshot: initial\n"
+	r.toKafka, r.delivery, r.extra = broker.Addr(), "exactly_once", "batch: {max_items: 20}"
+	r.setup(t)
+	stop := bagWriter(t, db, s)
+	b := r.run(t)
+	for range sized(2, 20) {
+		b.WaitLine(t, startWithin(), "reading a table that has no key")
+		moment(t, rand, 300*time.Millisecond)
+		require.NoError(t, b.Kill())
+		<-b.Done()
+		b = r.run(t)
+	}
+	b.await(t, startWithin(), "streaming")
+	stop()
+	before := db.One(t, "SELECT pg_current_wal_insert_lsn()::text")
+	db.Exec(t, "INSERT INTO snap.bag VALUES (-1, 'behind')")
+	pgtest.Eventually(t, drainWithin(), func() bool {
+		return db.One(t, "SELECT (confirmed_flush_lsn > $2::text::pg_lsn)::text FROM pg_replication_slots WHERE slot_name = $1", r.slot(), before) == "true"
+	}, "all that has committed is confirmed")
+	db.Exec(t, "DELETE FROM snap.bag WHERE v = -1")
+	items, repeated := readKafka(t, broker.Addr(), r.name, false, false)
+	require.Zero(t, repeated)
+	var all [][]string
+	for _, it := range items {
+		if !strings.Contains(string(it.Payload), "behind") {
+			all = append(all, []string{it.Type, string(it.Payload)})
+		}
+	}
+	got, truncates := bag(t, all)
+	require.Equal(t, bagOf(t, db), got)
+	t.Logf("%d rows, begun anew %d times", len(got), truncates)
 }
