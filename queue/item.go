@@ -43,7 +43,8 @@ type Item struct {
 	// Empty for an item without order.
 	Key  string
 	Kind string // KindEvent or KindChange
-	// Type is the event's type, or insert, update, delete, truncate.
+	// Type is the event's type, or insert, update, delete, truncate, and read for a row
+	// that was read.
 	Type string
 	// Payload is nil when there is none.
 	Payload json.RawMessage

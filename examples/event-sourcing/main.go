@@ -1,10 +1,16 @@
 // Command event-sourcing shows accounts whose state is their history: an append-only
 // table of events owns the truth, and what an account is now is computed from it. The
-// bridge makes the table the source of a stream, so that a projection follows it.
+// bridge makes the table the source of a stream: it reads the history that is there,
+// then what is appended comes live, and a projection takes both.
 //
-// A projection is built from zero by reading the table, then goes on live from the
-// stream, without gap or overlap. The log may have forgotten the old events: it does
-// not own them.
+// The table's key is (account, version). It refuses the second of two writers, and it is
+// the order in which the table is read: an account's events come one after the other, as
+// they were appended. A bigserial would serve for that too, but a reading by it ends only
+// when it has caught up with the writers, and the order in which numbers are given out is
+// not that of commits, so it would promise an order over accounts that is none.
+//
+// The log may forget old events: it does not own them. A projection is built from zero by
+// reading the table once more.
 package main
 
 import (
@@ -22,15 +28,20 @@ import (
 
 func main() { play.Main(setup(), story) }
 
+// setup has 140 events from before the bridge. order: table keeps the events of an account
+// in the order of their commits, since by the key each event would be in a lane of its own.
 func setup() play.Config {
 	return play.Config{
 		Tables: `
-CREATE TABLE events (id uuid NOT NULL DEFAULT gen_random_uuid(), account text NOT NULL, version int NOT NULL, type text NOT NULL, data json NOT NULL, PRIMARY KEY (account, version));
-CREATE TABLE balance (projection text, account text, version int NOT NULL, cents bigint NOT NULL, PRIMARY KEY (projection, account));`,
+CREATE TABLE events (account text, version int, type text NOT NULL, data json NOT NULL, PRIMARY KEY (account, version));
+CREATE TABLE balance (projection text, account text, version int NOT NULL, cents bigint NOT NULL, PRIMARY KEY (projection, account));
+CREATE TABLE ahead (projection text, account text, version int, cents bigint NOT NULL, PRIMARY KEY (projection, account, version));
+INSERT INTO events SELECT 'account ' || a, v, 'Deposited', json_build_object('cents', a) FROM generate_series(0, 6) a, generate_series(1, 20) v;`,
 		Routes: `
 - tables: [public.events]
   stream: accounts
-  outbox: {key: account, type: type, payload: data, extra: ["version:header"]}`,
+  snapshot: initial
+  changes: {envelope: row, order: table}`,
 	}
 }
 
@@ -43,24 +54,53 @@ func appendEvent(ctx context.Context, pool *pgxpool.Pool, account string, cents 
 	return err
 }
 
+// event is a row of the table.
+type event struct {
+	Account string
+	Version int
+	Data    struct{ Cents int64 }
+}
+
 // errGap cannot happen: it would mean that an event was skipped.
 var errGap = errors.New("an event is missing before this one")
 
-// apply applies an event to the account of a projection, if it is its next one. One
-// that it has already comes from the table and from the stream.
-func apply(ctx context.Context, tx pgx.Tx, projection, account string, version, cents int) error {
-	tag, err := tx.Exec(ctx, `INSERT INTO balance AS b VALUES ($1, $2, $3, $4)
-		ON CONFLICT (projection, account) DO UPDATE SET version = excluded.version, cents = b.cents + excluded.cents
-		WHERE excluded.version = b.version + 1`, projection, account, version, cents)
-	if err != nil || tag.RowsAffected() == 1 && version == 1 {
+// apply applies an event to the account of a projection, if it is its next one. What it
+// has is passed over: an event may be read and come live. A live one may be ahead of the
+// history that is being read, and waits for it. One that is read never is, since all
+// before it were read or came live.
+func apply(ctx context.Context, tx pgx.Tx, projection string, e event, read bool) error {
+	var version int
+	err := tx.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM balance WHERE projection = $1 AND account = $2", projection, e.Account).Scan(&version)
+	switch {
+	case err != nil || e.Version <= version:
+		return err
+	case e.Version > version+1 && read:
+		return queue.Dead(fmt.Errorf("%s has version %d, now comes %d: %w", e.Account, version, e.Version, errGap))
+	case e.Version > version+1:
+		_, err = tx.Exec(ctx, "INSERT INTO ahead VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING", projection, e.Account, e.Version, e.Data.Cents)
 		return err
 	}
-	var known int
-	err = tx.QueryRow(ctx, "SELECT version FROM balance WHERE projection = $1 AND account = $2", projection, account).Scan(&known)
-	if err == nil && (known < version || tag.RowsAffected() == 1 && known != version) {
-		err = fmt.Errorf("%s, version %d: %w", account, version, errGap)
+	return follow(ctx, tx, projection, e)
+}
+
+// follow applies an event and those that have waited for it.
+func follow(ctx context.Context, tx pgx.Tx, projection string, e event) error {
+	for {
+		_, err := tx.Exec(ctx, `INSERT INTO balance AS b VALUES ($1, $2, $3, $4)
+			ON CONFLICT (projection, account) DO UPDATE SET version = excluded.version, cents = b.cents + excluded.cents`,
+			projection, e.Account, e.Version, e.Data.Cents)
+		if err != nil {
+			return err
+		}
+		e.Version++
+		err = tx.QueryRow(ctx, "DELETE FROM ahead WHERE projection = $1 AND account = $2 AND version = $3 RETURNING cents", projection, e.Account, e.Version).Scan(&e.Data.Cents)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
 }
 
 // subscribe makes a projection's subscription, unless it exists.
@@ -70,7 +110,7 @@ func subscribe(ctx context.Context, pool *pgxpool.Pool, projection string) (*que
 	})
 }
 
-// work follows the stream until ctx ends.
+// work follows the stream until ctx ends. Projection and checkpoint are one transaction.
 func work(ctx context.Context, pool *pgxpool.Pool, projection string) error {
 	sub, err := subscribe(ctx, pool, projection)
 	if err != nil {
@@ -78,15 +118,11 @@ func work(ctx context.Context, pool *pgxpool.Pool, projection string) error {
 	}
 	return sub.RunTx(ctx, func(ctx context.Context, tx pgx.Tx, items []queue.Item) error {
 		for _, it := range items {
-			var e struct{ Cents int }
-			var version int
+			var e event
 			if err := it.Decode(&e); err != nil {
 				return err
 			}
-			if _, err := fmt.Sscan(it.Header("version"), &version); err != nil {
-				return queue.Dead(err)
-			}
-			if err := apply(ctx, tx, projection, it.Key, version, e.Cents); err != nil {
+			if err := apply(ctx, tx, projection, e, it.Type == "read"); err != nil {
 				return err
 			}
 		}
@@ -94,54 +130,41 @@ func work(ctx context.Context, pool *pgxpool.Pool, projection string) error {
 	})
 }
 
-// rebuild empties a projection and fills it from the table, while events come in and
-// workers run.
+// rebuild empties a projection and has the bridge read the table for it, while events come
+// in and workers run. A reading that is under way is given up first: its beginning would
+// be missing.
 //
-// No gap: the stream goes on behind what the log held at the beginning, and all of that
-// is in the table for the read at the end, since every transaction that might have
-// written it and was not yet visible has ended by then. No overlap: what came in between
-// is both in the table and in the stream, and apply knows it by its version. The reset
-// takes the lanes from the workers, so that they begin behind a full projection.
-func rebuild(ctx context.Context, pool *pgxpool.Pool, sub *queue.Subscription) error {
-	now, err := sub.Checkpoint(ctx)
-	if err != nil {
+// No gap: the reading begins when the reset is done. What the log held before that is in
+// the table and visible to it, since it waits for older transactions to end; what the log
+// gets after, the stream brings. No overlap: apply knows what it has. Other projections
+// see the reading as well, and have it all.
+func rebuild(ctx context.Context, p *play.Play, sub *queue.Subscription) error {
+	if err := p.Walbridge(ctx, "snapshot", "cancel", "--tables", "public.events"); err != nil {
 		return err
 	}
-	if err := othersEnded(ctx, pool); err != nil {
+	if err := empty(ctx, p.Sink, sub); err != nil {
 		return err
 	}
+	return p.Walbridge(ctx, "snapshot", "--tables", "public.events")
+}
+
+// empty takes the lanes from the workers and empties the projection, in one transaction.
+// Workers write to balance before they take from ahead, and lock their lanes last: so
+// does this.
+func empty(ctx context.Context, pool *pgxpool.Pool, sub *queue.Subscription) error {
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		// Workers lock rows of the projection first and their lanes last: so does this.
 		if _, err := tx.Exec(ctx, "LOCK TABLE balance IN SHARE ROW EXCLUSIVE MODE"); err != nil {
 			return err
 		}
-		if err := sub.ResetTx(ctx, tx, queue.After(now.Head)); err != nil {
+		if err := sub.ResetTx(ctx, tx, queue.End()); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, "DELETE FROM balance WHERE projection = $1", sub.Name()); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `INSERT INTO balance SELECT $1, account, max(version), sum((data ->> 'cents')::bigint) FROM events GROUP BY account`, sub.Name())
+		_, err := tx.Exec(ctx, "DELETE FROM ahead WHERE projection = $1", sub.Name())
 		return err
 	})
-}
-
-// othersEnded waits for the transactions that run now and have written: a commit can
-// reach the stream a moment before others see it.
-func othersEnded(ctx context.Context, pool *pgxpool.Pool) error {
-	var running []string
-	err := pool.QueryRow(ctx, "SELECT coalesce(array_agg(x::text), '{}') FROM pg_snapshot_xip(pg_current_snapshot()) x").Scan(&running)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for left := true; err == nil && left; {
-		err = pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_snapshot_xip(pg_current_snapshot()) x WHERE x::text = ANY ($1))", running).Scan(&left)
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-tick.C:
-		}
-	}
-	return err
 }
 
 // differs counts accounts for which a projection is not what their history says.
@@ -156,12 +179,16 @@ func story(ctx context.Context, p *play.Play) error {
 	}
 	worker := func(ctx context.Context) error { return work(ctx, p.Pool, "balance") }
 	return play.While(ctx, worker, func(ctx context.Context) error {
+		if err := p.Await(ctx, p.Pool, "SELECT ("+differs+") = 0", "balance"); err != nil {
+			return err
+		}
+		p.Say("140 events from before the bridge are in all balances")
 		for i := range 300 {
 			if i == 150 {
-				if err := rebuild(ctx, p.Pool, sub); err != nil {
+				if err := rebuild(ctx, p, sub); err != nil {
 					return err
 				}
-				p.Say("rebuilt from the table after 150 events")
+				p.Say("rebuilt from the table after 150 more")
 			}
 			if err := appendEvent(ctx, p.Pool, fmt.Sprint("account ", i%7), i); err != nil {
 				return err
@@ -172,7 +199,7 @@ func story(ctx context.Context, p *play.Play) error {
 		}
 		var cents int64
 		err := p.Pool.QueryRow(ctx, "SELECT sum(cents)::int8 FROM balance").Scan(&cents)
-		p.Say("after 300 events all balances are right: %d cents", cents)
+		p.Say("after 300 more all balances are right: %d cents", cents)
 		return err
 	})
 }

@@ -59,9 +59,15 @@ func (p *Play) configure(ctx context.Context) error {
 	if err := os.WriteFile(p.bridge.config, []byte(text), 0o600); err != nil {
 		return err
 	}
-	setup := exec.CommandContext(ctx, p.cfg.Bridge, "setup", "--config", p.bridge.config)
-	if out, err := setup.CombinedOutput(); err != nil {
-		return fmt.Errorf("walbridge setup: %w: %s", err, bytes.TrimSpace(out))
+	return p.Walbridge(ctx, "setup")
+}
+
+// Walbridge runs a command of the program with the bridge's configuration, as an operator
+// does.
+func (p *Play) Walbridge(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, p.cfg.Bridge, append(args, "--config", p.bridge.config)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("walbridge %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
 	}
 	return nil
 }
