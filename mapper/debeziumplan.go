@@ -26,7 +26,7 @@ func (m *Mapper) planDebezium(p *recordPlan, rel *decoder.Relation, keys []int) 
 // where it has the same ones.
 func (m *Mapper) keyOrder(rel *decoder.Relation, keys []int) []int {
 	var ordered []int
-	for _, name := range m.keys[qualified(rel)] {
+	for _, name := range m.tables.key(rel) {
 		ordered = append(ordered, columnIndex(rel, name))
 	}
 	sorted := slices.Clone(ordered)
@@ -40,7 +40,7 @@ func (m *Mapper) keyOrder(rel *decoder.Relation, keys []int) []int {
 // absentValue is what stands in before for a column that a delete does not carry: null,
 // or for one that is NOT NULL the zero of its type.
 func (m *Mapper) absentValue(rel *decoder.Relation, col *recordColumn) []byte {
-	if !m.notNull[qualified(rel)+"."+col.name] || col.mask != nil {
+	if !m.tables.of(rel).notNull[col.name] || col.mask != nil {
 		return []byte("null")
 	}
 	switch col.codec.form {

@@ -44,7 +44,7 @@ func (m *Mapper) Explain(t *catalog.Table, row map[string]string) Explanation {
 		e.Why = err.Error()
 		return e
 	}
-	own.roots[e.Table] = t.Root
+	own.tables.add(t)
 	c := sampleChange(t, row)
 	items, err := own.Map(c)
 	if err != nil {

@@ -20,7 +20,7 @@ type Env struct {
 	// Types are those of the source's catalog. nil: built-in types alone are known.
 	Types catalog.Types
 	// Tables are those of the source's catalog: a partition is also matched by its
-	// root's name.
+	// root's name. Those made later are asked for: see Unknown.
 	Tables []catalog.Table
 	// PrimaryKeys are the columns of primary keys by schema.table. They key the records
 	// of tables with REPLICA IDENTITY FULL, where the stream marks every column as part
@@ -36,16 +36,13 @@ type Mapper struct {
 	cfg      Config
 	env      Env
 	routes   []route
-	roots    map[string]string       // schema.table of a partition: that of its root
-	keys     map[string][]string     // schema.table: the columns that key it where the stream does not say
+	tables   tables
 	messages map[string]*messagePlan // by prefix
-	// notNull are the columns that are NOT NULL, as schema.table.column.
-	notNull map[string]bool
-	codecs  codecs
+	codecs   codecs
 
 	relations map[uint32]*relation // by OID; the latest description of each
 	latest    *relation            // that of the last change
-	learned   int                  // how often SetTypes was called
+	learned   int                  // how often SetTypes and SetTable were called
 
 	enc     encoder
 	streams interner
@@ -83,57 +80,19 @@ func New(cfg Config, env Env) (*Mapper, error) {
 	if env.Bridge == "" {
 		return nil, fault.Config(fault.Problem{Check: "name", Where: "name", What: "the bridge has no name", Fix: "set name"})
 	}
-	m := &Mapper{cfg: cfg, env: env, relations: make(map[uint32]*relation), items: make([]Item, 0, 3)}
+	m := &Mapper{cfg: cfg, env: env, tables: newTables(env), relations: make(map[uint32]*relation), items: make([]Item, 0, 3)}
 	m.routes = make([]route, len(cfg.Routes))
 	for i := range cfg.Routes {
 		if err := m.routes[i].set(i, &cfg.Routes[i]); err != nil {
 			return nil, err
 		}
 	}
-	m.setTables(env)
 	m.codecs.set(env.Types)
 	m.planMessages(&cfg)
 	m.debeziumHead = appendString([]byte(`"version":`), []byte(env.Version))
 	m.debeziumHead = appendString(append(m.debeziumHead, `,"connector":"postgresql","name":`...), []byte(env.Bridge))
 	m.debeziumDatabase = appendString([]byte(`","db":`), []byte(env.Database))
 	return m, nil
-}
-
-func (m *Mapper) setTables(env Env) {
-	m.roots = make(map[string]string)
-	m.keys = make(map[string][]string)
-	m.notNull = make(map[string]bool)
-	for i := range env.Tables {
-		t := &env.Tables[i]
-		if t.Root != "" {
-			m.roots[t.QualifiedName()] = t.Root
-		}
-		for _, c := range t.Columns {
-			m.notNull[t.QualifiedName()+"."+c.Name] = c.NotNull
-		}
-		if len(t.IdentityColumns) > 0 {
-			m.keys[t.QualifiedName()] = t.IdentityColumns
-		}
-	}
-	for name, columns := range env.PrimaryKeys {
-		m.keys[name] = columns
-	}
-}
-
-// Unknown reports whether a relation has types that the set lacks and that no
-// call of SetTypes was asked for yet. The pipeline asks it before it maps the
-// relation's changes, reads the catalog anew and calls SetTypes, so that the
-// relation's first row looks like its later ones. What is still unknown then, such
-// as a type dropped since, is carried as text and asks no more.
-func (m *Mapper) Unknown(rel *decoder.Relation) bool {
-	return rel != nil && m.relation(rel).unknown
-}
-
-// SetTypes replaces the set of types, which the caller must not change afterwards.
-func (m *Mapper) SetTypes(types catalog.Types) {
-	m.codecs.set(types)
-	m.learned++
-	m.latest = nil
 }
 
 // Initial reports whether the rows that are in a table at the first start are to be
@@ -154,11 +113,12 @@ func (m *Mapper) Outbox(t *catalog.Table) bool {
 }
 
 // Reads says why the rows of a table must not be read by a snapshot, empty when they
-// may. It is safe for concurrent use.
+// may. It is for the mapper's goroutine, since it looks the root of a partition up when
+// the table does not say it.
 func (m *Mapper) Reads(t *catalog.Table) string {
 	root := t.Root
 	if root == "" {
-		root = m.roots[t.QualifiedName()]
+		root = m.tables.named(t.QualifiedName()).root
 	}
 	switch i, _ := m.match(t.Schema, t.Name, root); {
 	case i < 0:

@@ -77,14 +77,66 @@ func TestUnknownTypesAskOnce(t *testing.T) {
 	require.NoError(t, err)
 	rel := newRelation("public", "t", 'd', "*id int4", "p pair", "x lost")
 	c := insert(rel, "1", "(1,a)", "y")
-	require.True(t, m.Unknown(rel))
+	require.Equal(t, UnknownTable, m.Unknown(rel), "the table comes first")
+	require.Equal(t, UnknownTable, m.Unknown(rel), "until it is told")
+	require.Contains(t, string(mapOne(t, m, c).Payload.AppendJSON(nil)), `"p":"(1,a)"`)
+	m.SetTable(rel.OID, &catalog.Table{OID: rel.OID, Schema: "public", Name: "t"})
+	require.Equal(t, UnknownTypes, m.Unknown(rel))
 	require.Contains(t, string(mapOne(t, m, c).Payload.AppendJSON(nil)), `"p":"(1,a)"`)
 	m.SetTypes(testTypes())
-	require.False(t, m.Unknown(rel), "what is still unknown asks no more")
+	require.Equal(t, UnknownNothing, m.Unknown(rel), "what is still unknown asks no more")
 	require.Contains(t, string(mapOne(t, m, c).Payload.AppendJSON(nil)), `"p":{"n":1,"say \"s\"":"a"},"x":"y"`)
-	require.False(t, m.Unknown(newRelation("public", "u", 'd', "x lost")))
-	require.False(t, m.Unknown(newRelation("elsewhere", "u", 'd', "x mood")), "nobody maps the table")
-	require.False(t, m.Unknown(nil))
+	gone := newRelation("public", "gone", 'd', "x lost")
+	require.Equal(t, UnknownTable, m.Unknown(gone))
+	m.SetTable(gone.OID, nil)
+	require.Equal(t, UnknownNothing, m.Unknown(gone), "it is gone, and asks no more")
+	require.Equal(t, UnknownNothing, m.Unknown(newRelation("public", "gone", 'd', "x lost", "y lost")))
+	require.Equal(t, UnknownNothing, m.Unknown(nil))
+}
+
+// A table that is made while the bridge runs: its key, where the stream marks every
+// column, and its route, where only its root has one.
+func TestTablesMadeLater(t *testing.T) {
+	m, err := New(Config{Routes: []Route{{Tables: []string{"public.orders", "public.full"}, Changes: &Changes{}}}}, Env{
+		Bridge: "shop", Tables: []catalog.Table{{OID: 1, Schema: "public", Name: "full", IdentityColumns: []string{"v"}}},
+	})
+	require.NoError(t, err)
+	full := newRelation("public", "full", 'f', "id int4", "v int4")
+	require.Equal(t, UnknownTable, m.Unknown(full), "a table of another OID")
+	require.Equal(t, "public.full:[2]", string(mapOne(t, m, insert(full, "1", "2")).Key), "what is known by its name serves until then")
+	m.SetTable(full.OID, &catalog.Table{OID: full.OID, Schema: "public", Name: "full", IdentityColumns: []string{"id"}})
+	require.Equal(t, UnknownNothing, m.Unknown(full))
+	require.Equal(t, "public.full:[1]", string(mapOne(t, m, insert(full, "1", "2")).Key))
+	old := *full
+	old.OID = 1
+	require.Equal(t, UnknownNothing, m.Unknown(&old))
+	require.Equal(t, "public.full:[2]", string(mapOne(t, m, insert(&old, "1", "2")).Key), "the old table has its own key")
+
+	part := newRelation("parts", "orders_1", 'd', "*id int4")
+	require.Equal(t, UnknownTable, m.Unknown(part))
+	m.SetTable(part.OID, &catalog.Table{OID: part.OID, Schema: "parts", Name: "orders_1", Root: "public.orders"})
+	require.Equal(t, "parts.orders_1", mapOne(t, m, insert(part, "1")).Stream)
+	m.SetTable(part.OID, nil)
+	require.Equal(t, "parts.orders_1", mapOne(t, m, insert(part, "1")).Stream, "its rows may still come when it is gone")
+}
+
+// A known table that no route takes may have become a partition of one that has a
+// route, and asks once.
+func TestUnroutedTableAsksOnce(t *testing.T) {
+	part := newRelation("parts", "orders_1", 'd', "*id int4")
+	m, err := New(Config{Routes: []Route{{Tables: []string{"public.orders"}, Changes: &Changes{}}}}, Env{
+		Bridge: "shop", Tables: []catalog.Table{{OID: part.OID, Schema: "parts", Name: "orders_1"}},
+	})
+	require.NoError(t, err)
+	require.Equal(t, UnknownTable, m.Unknown(part))
+	m.SetTable(part.OID, &catalog.Table{OID: part.OID, Schema: "parts", Name: "orders_1", Root: "public.orders"})
+	require.Equal(t, UnknownNothing, m.Unknown(part))
+	require.Equal(t, "parts.orders_1", mapOne(t, m, insert(part, "1")).Stream)
+	other := newRelation("other", "t", 'd', "*id int4")
+	require.Equal(t, UnknownTable, m.Unknown(other))
+	m.SetTable(other.OID, &catalog.Table{OID: other.OID, Schema: "other", Name: "t"})
+	require.Equal(t, UnknownNothing, m.Unknown(other))
+	require.Equal(t, UnknownNothing, m.Unknown(newRelation("other", "t", 'd', "*id int4", "v int4")))
 }
 
 // Each change of a table is a new description; only the last one is kept.

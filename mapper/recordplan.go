@@ -142,7 +142,7 @@ func (m *Mapper) keyColumns(rel *decoder.Relation) []int {
 		}
 		return keys
 	}
-	for _, name := range m.keys[qualified(rel)] {
+	for _, name := range m.tables.key(rel) {
 		i := columnIndex(rel, name)
 		if i < 0 {
 			return nil

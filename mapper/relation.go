@@ -33,7 +33,8 @@ type relation struct {
 	record *recordPlan
 	halt   *fault.Halt // the table cannot be mapped as the route says
 
-	unknown bool     // it has types that should be asked for
+	unknown Unknown  // what should be asked for
+	lacks   bool     // it has types that are asked for next, when unknown is the table
 	named   []string // columns that the route names and that the table has, or once had
 }
 
@@ -57,7 +58,10 @@ func (m *Mapper) relation(rel *decoder.Relation) *relation {
 // plan for the table's previous description, if there was one.
 func (m *Mapper) resolve(rel *decoder.Relation, before *relation) *relation {
 	r := &relation{rel: rel, learned: m.learned}
-	index, wild := m.match(rel.Namespace, rel.Name, m.roots[qualified(rel)])
+	index, wild := m.match(rel.Namespace, rel.Name, m.tables.of(rel).root)
+	if m.tables.ask(rel.OID, index >= 0) {
+		r.unknown = UnknownTable
+	}
 	if index < 0 {
 		return r
 	}
@@ -65,7 +69,7 @@ func (m *Mapper) resolve(rel *decoder.Relation, before *relation) *relation {
 	rt := &m.routes[index]
 	if rt.changes == nil {
 		r.event = m.planEvent(rt, rel)
-		r.unknown = m.codecs.stale
+		r.lacksTypes(m, before)
 		return r
 	}
 	var once []string
@@ -78,8 +82,20 @@ func (m *Mapper) resolve(rel *decoder.Relation, before *relation) *relation {
 	if r.record, r.halt = m.planRecord(rt, rel); r.halt != nil {
 		r.record = nil
 	}
-	r.unknown = m.codecs.stale
+	r.lacksTypes(m, before)
 	return r
+}
+
+// lacksTypes notes that the plan had to do without types that the set lacks. They miss
+// only once, so that a plan whose table was asked for first hands it on.
+func (r *relation) lacksTypes(m *Mapper, before *relation) {
+	lacks := m.codecs.stale || before != nil && before.lacks
+	switch {
+	case r.unknown == UnknownTable:
+		r.lacks = lacks
+	case lacks:
+		r.unknown = UnknownTypes
+	}
 }
 
 func qualified(rel *decoder.Relation) string { return rel.Namespace + "." + rel.Name }

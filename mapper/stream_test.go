@@ -71,7 +71,11 @@ func (s *stream) items(t *testing.T, m *Mapper, types catalog.Types) string {
 		step, err := dec.Decode(msg, 0)
 		require.NoError(t, err)
 		for more := step == decoder.StepChange; more; more = dec.More() {
-			if m.Unknown(dec.Change().Relation) {
+			rel := dec.Change().Relation
+			if m.Unknown(rel) == UnknownTable {
+				m.SetTable(rel.OID, nil)
+			}
+			if m.Unknown(rel) == UnknownTypes {
 				m.SetTypes(types)
 			}
 			items, err := m.Map(dec.Change())

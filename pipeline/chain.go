@@ -34,6 +34,8 @@ type chain struct {
 	letters   *letterbox
 	// types loads the catalog's types anew; called when a relation has unknown ones.
 	types func(ctx context.Context) error
+	// table loads what the catalog says of a table that the mapper does not know.
+	table func(ctx context.Context, oid uint32) error
 	// confirmed is what is durable, to know how far an idle mark is ahead.
 	confirmed func() lsn.LSN
 	// idle is told that all that was read is on its way, or needs none.
@@ -181,7 +183,7 @@ func (c *chain) change(ctx context.Context, ch *decoder.Change) error {
 	if ch.Tx == nil {
 		return c.outside(ctx, ch)
 	}
-	if err := c.learnTypes(ctx, ch.Relation); err != nil {
+	if err := c.learn(ctx, ch.Relation); err != nil {
 		return err
 	}
 	items, err := c.mapper.Map(ch)
@@ -203,9 +205,20 @@ func (c *chain) change(ctx context.Context, ch *decoder.Change) error {
 	return c.splitIfHuge(ctx)
 }
 
-// learnTypes loads the types of a relation that has some the mapper never saw.
-func (c *chain) learnTypes(ctx context.Context, rel *decoder.Relation) error {
-	if rel == nil || rel == c.unknown || !c.mapper.Unknown(rel) {
+// learn loads what the mapper never saw of a relation: a table that was made since, its
+// types.
+func (c *chain) learn(ctx context.Context, rel *decoder.Relation) error {
+	if rel == nil || rel == c.unknown {
+		return nil
+	}
+	what := c.mapper.Unknown(rel)
+	if what == mapper.UnknownTable {
+		if err := c.table(ctx, rel.OID); err != nil {
+			return err
+		}
+		what = c.mapper.Unknown(rel)
+	}
+	if what != mapper.UnknownTypes {
 		return nil
 	}
 	c.unknown = rel // whatever stays unknown is carried as text

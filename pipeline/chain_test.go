@@ -94,8 +94,10 @@ func newRig(t require.TestingT, s *script, out sink.Sink, at lsn.Progress, batch
 	h := newHandoff(out, 1<<30)
 	letters := &letterbox{cfg: cfg.OnError, now: time.Now, count: func(string) {}}
 	r := &rig{script: s, pos: pos}
+	shop := testMapper(t)
 	r.chain = &chain{
-		cfg: cfg, frames: s, decoder: decoder.New(decoder.Config{From: at.Position, Xid: at.Xid}), mapper: testMapper(t), handoff: h,
+		cfg: cfg, frames: s, decoder: decoder.New(decoder.Config{From: at.Position, Xid: at.Xid}), mapper: shop, handoff: h,
+		table: func(_ context.Context, oid uint32) error { shop.SetTable(oid, nil); return nil },
 		tally: newTally(m, &totals{}), letters: letters, types: func(context.Context) error { return nil },
 		confirmed: pos.Confirmed, retained: func() int64 { return 0 }, idle: func() {}, asked: new(atomic.Bool), now: time.Now, at: at, widen: xidWidener{last: 700},
 		snapshots: snapshot.NewSession(snapshot.Config{}, snapshot.State{Secret: []byte("secret")}),

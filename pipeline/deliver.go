@@ -18,7 +18,7 @@ func (c *chain) deliver(ctx context.Context, tx *decoder.Tx) error {
 	if chunk == nil || chunk.Len() == 0 {
 		return nil
 	}
-	if err := c.learnTypes(ctx, chunk.Relation()); err != nil {
+	if err := c.learn(ctx, chunk.Relation()); err != nil {
 		return err
 	}
 	if err := c.roomFor(ctx, chunk); err != nil {

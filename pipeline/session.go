@@ -55,7 +55,7 @@ func (p *Pipeline) session(ctx context.Context, srv *replication.Server, m *mapp
 	}
 	p.started = true
 	p.setCursors(p.durable.Cursors)
-	s := p.newSession(srv, m, stream, state)
+	s := p.newSession(srv, m, tables, stream, state)
 	s.pruner = s.newPruner(srv, tables)
 	p.setStream(stream, s.snapshots)
 	defer p.setStream(nil, nil)
@@ -67,7 +67,7 @@ func (p *Pipeline) session(ctx context.Context, srv *replication.Server, m *mapp
 	return err
 }
 
-func (p *Pipeline) newSession(srv *replication.Server, m *mapper.Mapper, stream *replication.Stream, state snapshot.State) *session {
+func (p *Pipeline) newSession(srv *replication.Server, m *mapper.Mapper, tables []catalog.Table, stream *replication.Stream, state snapshot.State) *session {
 	h := newHandoff(p.stages.Sink, p.cfg.Memory.Limit/4)
 	s := &session{p: p, stream: stream, handoff: h, snapshots: p.newSnapshots(m, state)}
 	s.chain = &chain{
@@ -91,6 +91,7 @@ func (p *Pipeline) newSession(srv *replication.Server, m *mapper.Mapper, stream 
 			return err
 		},
 	}
+	s.chain.table = s.newTableReader(srv, tables)
 	s.writer = &writer{
 		sink: p.stages.Sink, source: p.sinkSource(), handoff: h, positions: &p.pos, backoff: p.backoff, durable: p.durable,
 		confirm: stream.Wake,

@@ -83,17 +83,24 @@ ORDER BY 1`)
 func (s *Source) Tables(ctx context.Context) ([]catalog.Table, error) {
 	var all []catalog.Table
 	err := s.onSQL(ctx, "read the source's tables", func(ctx context.Context, conn *pgconn.PgConn) (err error) {
-		bySchema := "false"
-		if majorOf(conn.ParameterStatus("server_version")) >= 15 {
-			bySchema = `EXISTS (SELECT FROM pg_catalog.pg_publication_namespace pn
-        JOIN pg_catalog.pg_class up ON up.relnamespace = pn.pnnspid WHERE pn.pnpubid = p.oid AND up.oid = ANY (f.relids))`
-		}
-		rows, err := rowsOf[jsonTable](ctx, conn, fmt.Sprintf(tablesQuery, quoteLiteral(s.cfg.Publication), bySchema))
-		for _, r := range rows {
-			all = append(all, r.table())
-		}
+		all, err = s.tables(ctx, conn, "")
 		return err
 	})
+	return all, err
+}
+
+// tables reads the tables that meet a further condition.
+func (s *Source) tables(ctx context.Context, conn *pgconn.PgConn, and string) ([]catalog.Table, error) {
+	bySchema := "false"
+	if majorOf(conn.ParameterStatus("server_version")) >= 15 {
+		bySchema = `EXISTS (SELECT FROM pg_catalog.pg_publication_namespace pn
+        JOIN pg_catalog.pg_class up ON up.relnamespace = pn.pnnspid WHERE pn.pnpubid = p.oid AND up.oid = ANY (f.relids))`
+	}
+	rows, err := rowsOf[jsonTable](ctx, conn, fmt.Sprintf(tablesQuery, quoteLiteral(s.cfg.Publication), bySchema, and))
+	var all []catalog.Table
+	for _, r := range rows {
+		all = append(all, r.table())
+	}
 	return all, err
 }
 
@@ -111,8 +118,8 @@ func (j *jsonTable) table() catalog.Table {
 	return t
 }
 
-// tablesQuery takes the publication's name and the condition for publication by
-// schema. The identity is what RelationGetReplicaIndex (relcache.c) would use: a
+// tablesQuery takes the publication's name, the condition for publication by schema,
+// and a further condition on the table c. The identity is what RelationGetReplicaIndex (relcache.c) would use: a
 // deferrable primary key is none. A table is published by itself, by an ancestor,
 // by its schema, or with all tables; an unlogged one never is.
 const tablesQuery = `
@@ -143,7 +150,7 @@ SELECT pg_catalog.jsonb_build_object(
        'NotNull', a.attnotnull, 'Toastable', a.attstorage <> 'p', 'Generated', a.attgenerated <> '') ORDER BY a.attnum)
      FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped))
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'%[3]s
 ORDER BY n.nspname, c.relname`
 
 // MaxRows is how far Rows counts.
