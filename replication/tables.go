@@ -128,8 +128,8 @@ SELECT pg_catalog.jsonb_build_object(
   'Owner', pg_catalog.pg_get_userbyid(c.relowner), 'Unlogged', c.relpersistence = 'u',
   'EstRows', c.reltuples::bigint, 'Readable', pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
   'RowSecurity', pg_catalog.row_security_active(c.oid),
-  'Bytes', coalesce((SELECT sum(x.relpages::bigint) FROM pg_catalog.pg_class x
-     WHERE x.oid IN (c.oid, nullif(c.reltoastrelid, 0)) OR x.oid IN (SELECT indexrelid FROM pg_catalog.pg_index WHERE indrelid = c.oid)), 0)
+  'Bytes', (c.relpages::bigint + coalesce((SELECT x.relpages::bigint FROM pg_catalog.pg_class x WHERE x.oid = c.reltoastrelid), 0)
+     + coalesce((SELECT sum(x.relpages::bigint) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid), 0))
      * pg_catalog.current_setting('block_size')::bigint,
   'Root', CASE WHEN c.relispartition THEN (SELECT rn.nspname || '.' || r.relname FROM pg_catalog.pg_class r
      JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace WHERE r.oid = pg_catalog.pg_partition_root(c.oid)) ELSE '' END,
