@@ -226,10 +226,6 @@ func (d *decoder) checkExpressions(n ast.Node, path, text string) {
 // unknown reports a key that the section does not have.
 func (d *decoder) unknown(keyNode ast.Node, path, key string, fields []field) {
 	full := join(path, key)
-	if _, later := laterKeys[pattern(full)]; later {
-		d.problem(keyNode, full, "not-available", "not available in this version", "remove the key")
-		return
-	}
 	fix := "the keys here are " + list(keysOf(fields))
 	if near, ok := nearest(key, keysOf(fields)); ok {
 		fix = "did you mean " + near + "?"

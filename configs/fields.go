@@ -53,21 +53,6 @@ func join(path, key string) string {
 // at appends an index to the path of a list: routes[0].
 func at(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
 
-// pattern turns the path of a value into the path of its key: routes[2].stream is
-// routes[].stream.
-func pattern(path string) string {
-	var b strings.Builder
-	inside := false
-	for _, c := range path {
-		inside = inside && c != ']'
-		if !inside {
-			b.WriteRune(c)
-		}
-		inside = inside || c == '['
-	}
-	return b.String()
-}
-
 // inRoutes reports whether path belongs to the routes, where ${…} is a stream
 // template's.
 func inRoutes(path string) bool {

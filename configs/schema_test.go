@@ -26,6 +26,7 @@ var update = flag.Bool("update", false, "write walbridge.schema.json")
 // words are the keys whose value is one of a few words.
 var words = map[string][]string{
 	"source.failover":                              {"auto", "on", "off"},
+	"source.on_new_table":                          {"alert", "publish"},
 	"routes[].snapshot":                            {"initial", "never"},
 	"routes[].outbox.payload_format":               {"json", "text", "bytes"},
 	"routes[].outbox.on_update":                    {"skip", "halt"},
@@ -123,9 +124,6 @@ func (g *generator) section(t reflect.Type, path string) map[string]any {
 	properties := map[string]any{}
 	for _, f := range fieldsOf(t) {
 		p := join(path, f.key)
-		if _, later := laterKeys[p]; later {
-			continue
-		}
 		s := g.of(f.typ, p)
 		name := t.FieldByIndex(f.index).Name
 		owner := t

@@ -64,9 +64,7 @@ func allKeys(t reflect.Type, path string) []string {
 	var all []string
 	for _, f := range fieldsOf(t) {
 		p := join(path, f.key)
-		if _, later := laterKeys[p]; !later {
-			all = append(append(all, p), allKeys(f.typ, p)...)
-		}
+		all = append(append(all, p), allKeys(f.typ, p)...)
 	}
 	return all
 }

@@ -2,6 +2,7 @@ package mapper
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/walbridge/walbridge/internal/catalog"
@@ -97,6 +98,28 @@ func (m *Mapper) Match(schema, table string) (route int, ok bool) {
 func (m *Mapper) MatchTable(t *catalog.Table) (route int, ok bool) {
 	i, _ := m.match(t.Schema, t.Name, t.Root)
 	return i, i >= 0
+}
+
+// Wild reports whether the table is taken, if at all, by a pattern with wildcards alone. It
+// is safe for concurrent use.
+func (m *Mapper) Wild(t *catalog.Table) bool {
+	_, wild := m.match(t.Schema, t.Name, t.Root)
+	return wild
+}
+
+// Names are the tables that routes spell without wildcards and do not exclude, each once,
+// in their order. It is safe for concurrent use.
+func (m *Mapper) Names() []string {
+	var names []string
+	for i := range m.routes {
+		for _, p := range m.routes[i].tables {
+			name := p.schema + "." + p.table
+			if !p.wild() && !m.routes[i].excludes(p.schema, p.table) && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // match finds the route of a table whose topmost partitioned table is root

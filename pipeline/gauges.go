@@ -26,6 +26,7 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	}
 	g.positions(e, s)
 	g.slot(e, s)
+	g.tables(e, s)
 	if s.Snapshot == nil {
 		return
 	}
@@ -65,6 +66,21 @@ func (g *gauges) slot(e emitter, s status.Status) {
 	e.gauge("walbridge_slot_catalog_xmin_age", "Transactions since the oldest one whose catalog rows the slot keeps.", float64(s.Slot.XminAge))
 	if s.Slot.SafeBytes != nil {
 		e.gauge("walbridge_slot_safe_bytes", "WAL that may still be written before the slot may be invalidated.", float64(*s.Slot.SafeBytes))
+	}
+}
+
+func (g *gauges) tables(e emitter, s status.Status) {
+	if s.Tables == nil {
+		return
+	}
+	for _, n := range []struct {
+		state string
+		count int
+	}{
+		{"published", s.Tables.Published}, {"unpublished", s.Tables.Unpublished}, {"unrouted", s.Tables.Unrouted},
+		{"no_identity", s.Tables.NoIdentity}, {"vanished", s.Tables.Vanished},
+	} {
+		e.gauge("walbridge_tables", "Tables by how routes and publication fit; partitions count with the table above them.", float64(n.count), "state", n.state)
 	}
 }
 

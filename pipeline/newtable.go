@@ -28,6 +28,10 @@ func (s *session) newTableReader(srv *replication.Server, tables []catalog.Table
 			return err
 		}
 		s.chain.mapper.SetTable(oid, t)
+		select {
+		case s.newTable <- struct{}{}:
+		default: // it is to be looked at already
+		}
 		return nil
 	}
 }

@@ -34,7 +34,10 @@ type Stages struct {
 	// end the process, warnings are shown. nil: nothing to check beyond what a start
 	// finds by itself.
 	Check func(srv *replication.Server, tables []catalog.Table) []fault.Problem
-	Log   hclog.Logger
+	// Own reports whether a table is one that the bridge writes to, which no route takes
+	// whatever it says. nil: there is none.
+	Own func(*catalog.Table) bool
+	Log hclog.Logger
 	// Metrics may be nil: then nothing is registered.
 	Metrics prometheus.Registerer
 	Version string
@@ -57,6 +60,9 @@ type Pipeline struct {
 	horizons horizons
 	// cursors are those of durable, for whoever asks.
 	cursors atomic.Pointer[[]byte]
+	covered coverage
+	// signs: the key that requests are signed with is durable.
+	signs atomic.Bool
 
 	// durable is what the sink holds, as far as known. Owned by Run's goroutine but
 	// while a writer runs, which owns it then.
@@ -88,6 +94,7 @@ func New(cfg Config, stages Stages) (*Pipeline, error) {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	p.metrics = m
+	p.covered.log = p.log
 	p.letters = &letterbox{cfg: cfg.OnError, now: time.Now, count: p.countLetter}
 	p.setState(status.StateStarting, "")
 	return p, nil
@@ -165,6 +172,7 @@ func (p *Pipeline) own(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer p.closeSink(ctx) // after the keeper, who would take its lock's end for a loss
+	defer p.covered.forget()
 	locker, ok := p.stages.Sink.(sink.Locker)
 	if !ok {
 		if err := p.retry(ctx, p.awaitSlot); err != nil {

@@ -32,6 +32,8 @@ type session struct {
 	// snapshots reads rows that are older than the stream.
 	snapshots *snapshot.Session
 	pruner    *pruner // nil: no route prunes
+	// newTable tells, without waiting, that the stream has brought a table that is new.
+	newTable chan struct{}
 }
 
 // session streams from the durable position until the stream or a stage fails, or
@@ -45,6 +47,8 @@ func (p *Pipeline) session(ctx context.Context, srv *replication.Server, m *mapp
 	if err != nil {
 		return cursorsHalt(err)
 	}
+	p.signs.Store(len(state.Secret) > 0)
+	p.look(ctx, m)
 	stream, err := p.stages.Source.Stream(work, replication.StreamConfig{
 		From:          p.durable.Position.End,
 		Confirmed:     p.pos.Confirmed,
@@ -69,7 +73,7 @@ func (p *Pipeline) session(ctx context.Context, srv *replication.Server, m *mapp
 
 func (p *Pipeline) newSession(srv *replication.Server, m *mapper.Mapper, tables []catalog.Table, stream *replication.Stream, state snapshot.State) *session {
 	h := newHandoff(p.stages.Sink, p.cfg.Memory.Limit/4)
-	s := &session{p: p, stream: stream, handoff: h, snapshots: p.newSnapshots(m, state)}
+	s := &session{p: p, stream: stream, handoff: h, snapshots: p.newSnapshots(m, state), newTable: make(chan struct{}, 1)}
 	s.chain = &chain{
 		cfg: p.cfg, frames: stream, handoff: h, mapper: m, snapshots: s.snapshots,
 		decoder:   decoder.New(decoder.Config{From: p.durable.Position, Xid: p.durable.Xid}),
@@ -122,6 +126,7 @@ func (s *session) run(ctx, work context.Context, cancel context.CancelCauseFunc)
 	})
 	g.Go(func() error { s.watch(watching); return nil })
 	g.Go(func() error { return s.snapshots.Run(watching) })
+	g.Go(func() error { s.cover(watching); return nil })
 	if s.pruner != nil {
 		g.Go(func() error { s.pruner.run(watching); return nil })
 	}
@@ -284,6 +289,9 @@ func (p *Pipeline) streamFailed(err error) error {
 func (p *Pipeline) stored(parcel *parcel, took time.Duration) {
 	now := time.Now()
 	p.setCursors(parcel.to.Cursors)
+	if len(parcel.to.Cursors) > 0 {
+		p.signs.Store(true)
+	}
 	p.metrics.write.Observe(took.Seconds())
 	if n := parcel.batch.Items(); n > 0 {
 		p.metrics.batchItems.Observe(float64(n))

@@ -22,8 +22,10 @@ func (p *Pipeline) newSnapshots(m *mapper.Mapper, state snapshot.State) *snapsho
 		Bridge: p.cfg.Bridge, Connect: p.stages.Source.Connect, Publication: p.stages.Source.Publication(),
 		Parallel: p.cfg.Snapshot.Parallel, RowsPerSecond: p.cfg.Snapshot.RowsPerSecond,
 		ChunkBytes: int(min(1<<20, p.cfg.Batch.MaxBytes/2)), ChunkRows: p.cfg.Batch.MaxItems, MaxRow: p.cfg.Memory.MaxRow,
-		Refuse: func(schema, name string) string { return m.Reads(&catalog.Table{Schema: schema, Name: name}) },
-		Log:    p.log.Named("snapshot"),
+		Refuse: func(schema, name string) string {
+			return m.Reads(&catalog.Table{Schema: schema, Name: name, Root: p.covered.root(schema + "." + name)})
+		},
+		Log: p.log.Named("snapshot"),
 	}, state)
 }
 

@@ -78,11 +78,23 @@ func (p *Pipeline) Status() status.Status {
 		Warnings: append([]fault.Problem{}, v.warnings...),
 		Totals:   p.totals.status(),
 	}
+	p.coverageStatus(&s)
 	s.Halt = haltStatus(v.halt)
 	s.Snapshot = snapshotStatus(v.snapshots, now)
 	s.Rates = p.rates.measure(now, s.Totals)
 	p.positionStatus(&s, v, now)
 	return s
+}
+
+// coverageStatus adds which tables are streamed. A bridge that streams without a table that
+// a route spells out is not ready.
+func (p *Pipeline) coverageStatus(s *status.Status) {
+	counts, warnings, notReady := p.covered.status()
+	s.Tables = counts
+	s.Warnings = append(s.Warnings, warnings...)
+	if s.State == status.StateStreaming && notReady != "" {
+		s.Ready, s.Detail = false, notReady
+	}
 }
 
 func (p *Pipeline) positionStatus(s *status.Status, v view, now time.Time) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -258,11 +257,9 @@ func (c *check) published(t *catalog.Table, wanted bool) {
 	case c.srv.Published == nil:
 		return // that the publication is missing says it for all tables
 	case wanted && !t.Published && !t.Unlogged:
-		c.add(fault.Problem{Check: "not-published", Where: t.QualifiedName(), What: "a route takes the table, and the publication " + strconv.Quote(c.srv.Publication) + " lacks it",
-			Why: "its changes are not sent, and what commits until it is published is never delivered", Fix: "walbridge setup"})
+		c.add(notPublished(c.srv.Publication, t))
 	case !wanted && slices.Contains(c.srv.Published.Explicit, t.QualifiedName()):
-		c.warn(fault.Problem{Check: "not-routed", Where: t.QualifiedName(), What: "the publication has the table, and no route takes it",
-			Why: "its changes are sent and skipped", Fix: "walbridge setup, which removes it from the publication, or a route for it"})
+		c.add(notRouted(c.srv.Publication, t))
 	}
 }
 

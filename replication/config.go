@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -17,6 +18,15 @@ const (
 	FailoverOn   = "on"
 	FailoverOff  = "off"
 )
+
+// The values of Config.OnNewTable.
+const (
+	NewTableAlert   = "alert"
+	NewTablePublish = "publish"
+)
+
+// minCoverageInterval keeps the source from being asked all the time.
+const minCoverageInterval = time.Second
 
 // prefix begins the names of slots, publications and sessions of bridges.
 const prefix = "walbridge_"
@@ -40,6 +50,15 @@ type Config struct {
 	// (where the server can, 17 and later), on (refuse older servers) or off. Defaults
 	// to auto.
 	Failover string `yaml:"failover"`
+	// OnNewTable says what becomes of a table that a route takes and the publication
+	// lacks, once the bridge runs: alert (a warning with the statement) or publish (the
+	// bridge adds it, for which its role must own the publication and the table). Set
+	// publish where the application makes tables by itself. Defaults to alert.
+	OnNewTable string `yaml:"on_new_table"`
+	// CoverageInterval is how often a running bridge compares its routes with the
+	// publication and the catalog; at least 1s. It also does when the stream brings a table
+	// that it does not know. Defaults to 30s.
+	CoverageInterval time.Duration `yaml:"coverage_interval"`
 	// PasswordCommand is a program and its arguments, run without a shell at each
 	// connection attempt; what it prints is the password, and wins over the DSN's. For
 	// cloud tokens. It has 30 s. Defaults to none.
@@ -60,6 +79,12 @@ func (c Config) WithDefaults(bridge string) Config {
 	}
 	if c.Failover == "" {
 		c.Failover = FailoverAuto
+	}
+	if c.OnNewTable == "" {
+		c.OnNewTable = NewTableAlert
+	}
+	if c.CoverageInterval == 0 {
+		c.CoverageInterval = 30 * time.Second
 	}
 	if c.ReplicationDSN == "" {
 		c.ReplicationDSN = c.DSN
@@ -105,6 +130,12 @@ func (c Config) Validate() []fault.Problem {
 	}
 	if c.Failover != FailoverAuto && c.Failover != FailoverOn && c.Failover != FailoverOff {
 		bad("failover", fmt.Sprintf("%q is none of auto, on, off", c.Failover), "failover: auto")
+	}
+	if c.OnNewTable != NewTableAlert && c.OnNewTable != NewTablePublish {
+		bad("on_new_table", fmt.Sprintf("%q is neither alert nor publish", c.OnNewTable), "alert is the default")
+	}
+	if c.CoverageInterval < minCoverageInterval {
+		bad("coverage_interval", fmt.Sprintf("%v is less than %v", c.CoverageInterval, minCoverageInterval), "30s is the default")
 	}
 	if len(c.PasswordCommand) > 0 && c.PasswordCommand[0] == "" {
 		bad("password_command", "its first element, the program, is empty", "password_command: [/usr/bin/token, --db, shop]")

@@ -18,7 +18,8 @@ import (
 
 func TestConfig(t *testing.T) {
 	c := Config{DSN: "postgres://u@h/d"}.WithDefaults("shop")
-	require.Equal(t, Config{DSN: "postgres://u@h/d", ReplicationDSN: "postgres://u@h/d", Slot: "walbridge_shop", Publication: "walbridge_shop", Failover: "auto"}, c)
+	require.Equal(t, Config{DSN: "postgres://u@h/d", ReplicationDSN: "postgres://u@h/d", Slot: "walbridge_shop", Publication: "walbridge_shop", Failover: "auto",
+		OnNewTable: "alert", CoverageInterval: 30 * time.Second}, c)
 	require.Empty(t, c.Validate())
 
 	for name, c := range map[string]struct {
@@ -33,6 +34,8 @@ func TestConfig(t *testing.T) {
 		"two publications":     {"source.publication", func(c *Config) { c.Publication = "a,b" }},
 		"publication too long": {"source.publication", func(c *Config) { c.Publication = strings.Repeat("ä", 32) }},
 		"failover":             {"source.failover", func(c *Config) { c.Failover = "maybe" }},
+		"new table":            {"source.on_new_table", func(c *Config) { c.OnNewTable = "ignore" }},
+		"coverage interval":    {"source.coverage_interval", func(c *Config) { c.CoverageInterval = time.Millisecond }},
 		"password command":     {"source.password_command", func(c *Config) { c.PasswordCommand = []string{""} }},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -45,10 +45,9 @@ func (s *Source) PlanPublication(srv *Server, want []catalog.Table) (Publication
 			continue
 		}
 		plan.Add = append(plan.Add, t.QualifiedName())
-		table := quoteQualified(t.Schema, t.Name)
-		add := "ALTER PUBLICATION " + name + " ADD TABLE ONLY " + table
+		add := "ALTER PUBLICATION " + name + " ADD TABLE ONLY " + quoteQualified(t.Schema, t.Name)
 		if srv.Slot != nil {
-			add = lockedAdd(table, add)
+			add = s.AddStatement(&t)
 		}
 		plan.Statements = append(plan.Statements, add)
 	}

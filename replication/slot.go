@@ -188,6 +188,11 @@ func (s *Source) blockers(ctx context.Context, pid uint32) string {
 		return ""
 	}
 	defer closeConn(conn)
+	return holders(ctx, conn, fmt.Sprintf("SELECT DISTINCT pid FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(%d)) pid", pid))
+}
+
+// holders names the sessions of a query of pids, in one line.
+func holders(ctx context.Context, conn *pgconn.PgConn, pids string) string {
 	type row struct {
 		PID                        int
 		Role, Database, App, State string
@@ -199,8 +204,8 @@ SELECT pg_catalog.jsonb_build_object('PID', b.pid, 'Role', coalesce(a.usename, '
   'App', coalesce(a.application_name, ''), 'State', coalesce(a.state, ''),
   'Seconds', coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start), 0),
   'Prepared', CASE WHEN b.pid = 0 THEN (SELECT coalesce(pg_catalog.string_agg(gid, ', '), '') FROM pg_catalog.pg_prepared_xacts) ELSE '' END)
-FROM (SELECT DISTINCT pid FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(%d)) pid) b
-LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid`, pid))
+FROM (%s) b
+LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid`, pids))
 	if err != nil {
 		return ""
 	}

@@ -30,12 +30,15 @@ const (
 // source's log, so that it takes effect at one place of the stream.
 type Request struct {
 	// Number is State.Request plus one: a request counts once, whoever repeats it.
-	Number uint64 `json:"n"`
+	Number uint64 `json:"n,omitempty"`
 	// ID is made at random by who asks; see State.Taken.
 	ID string `json:"id"`
 	// Bridge is the name of the bridge that is meant.
 	Bridge string `json:"bridge"`
 	Do     Action `json:"do"`
+	// Xid is of the only transaction that the request counts in, 64 bits wide; Number is 0
+	// then. 0: it counts where it is alone.
+	Xid uint64 `json:"xid,omitempty"`
 	// Tables are to be read or cancelled. Of each Schema, Name, and for a start Where,
 	// Estimate and Bytes count.
 	Tables []*Table `json:"tables,omitempty"`

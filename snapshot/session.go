@@ -78,6 +78,7 @@ type Session struct {
 
 	// Of the transaction that is being streamed. Of the stream's goroutine.
 	mark, request string
+	requestXid    uint32
 	scratch       []byte
 	// dirty: the state has changed since Cursors.
 	dirty atomic.Bool

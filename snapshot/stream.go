@@ -30,7 +30,7 @@ func (s *Session) message(ch *decoder.Change) {
 	case MarkPrefix:
 		s.mark = string(ch.Content)
 	case RequestPrefix:
-		s.request = string(ch.Content)
+		s.request, s.requestXid = string(ch.Content), ch.Tx.Xid
 	}
 }
 
@@ -164,8 +164,8 @@ func (s *Session) restart(t *table, why string) {
 
 // Commit ends the transaction that was streamed. changes is how many it had. It
 // returns the chunk whose rows are to be delivered now, at the end of the transaction,
-// nil for none. Only a message alone in its transaction counts: what somebody has
-// copied into a transaction of their own does nothing.
+// nil for none. Only a message alone in its transaction counts, or a request that is
+// bound to it: what somebody has copied into a transaction of their own does nothing.
 func (s *Session) Commit(changes int) *Chunk {
 	mark, request := s.mark, s.request
 	s.mark, s.request = "", ""
@@ -174,12 +174,12 @@ func (s *Session) Commit(changes int) *Chunk {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if changes != 1 {
-		s.foreign++
+	if request != "" {
+		s.take([]byte(request), changes == 1)
 		return nil
 	}
-	if request != "" {
-		s.take([]byte(request))
+	if changes != 1 {
+		s.foreign++
 		return nil
 	}
 	c := s.pending[mark]
@@ -256,20 +256,22 @@ func (s *Session) done(t *table) {
 	s.refresh()
 }
 
-// take does what a request asks for, if it is one of ours and no repetition.
-func (s *Session) take(content []byte) {
+// take does what a request asks for, if it is one of ours and no repetition. alone: the
+// transaction had nothing else.
+func (s *Session) take(content []byte, alone bool) {
 	r, err := openRequest(s.state.Secret, content)
-	if errors.Is(err, errForeign) || err == nil && r.Bridge != s.cfg.Bridge {
+	if errors.Is(err, errForeign) || err == nil && (r.Bridge != s.cfg.Bridge || !s.counts(r, alone)) {
 		s.foreign++
 		return
 	}
-	if err != nil || r.Number <= s.state.Request {
+	if err != nil || r.Xid == 0 && r.Number <= s.state.Request {
 		s.cfg.Log.Warn("a request for a snapshot is left alone", "number", r.Number, "last", s.state.Request, "error", err)
 		return
 	}
-	s.state.Request = r.Number
-	if s.state.Taken = append(s.state.Taken, r.ID); len(s.state.Taken) > maxTaken {
-		s.state.Taken = s.state.Taken[1:]
+	if r.Xid != 0 {
+		s.forgetTables(r.Tables)
+	} else {
+		s.number(r)
 	}
 	s.dirty.Store(true)
 	switch r.Do {
@@ -284,6 +286,14 @@ func (s *Session) take(content []byte) {
 	}
 	s.cfg.Log.Info("request for a snapshot", "do", string(r.Do), "number", r.Number, "tables", len(r.Tables), "unfinished", len(s.state.Tables))
 	s.refresh()
+}
+
+// number takes note of a request's number.
+func (s *Session) number(r Request) {
+	s.state.Request = r.Number
+	if s.state.Taken = append(s.state.Taken, r.ID); len(s.state.Taken) > maxTaken {
+		s.state.Taken = s.state.Taken[1:]
+	}
 }
 
 func (s *Session) start(tables []*Table) {

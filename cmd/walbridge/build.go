@@ -151,6 +151,7 @@ func (a *app) bridge(l configs.Loaded, log hclog.Logger, o runOptions) (*bridge,
 		Mapper: func(srv *replication.Server, types catalog.Types, tables []catalog.Table) (*mapper.Mapper, error) {
 			return newMapper(l, mapped{srv.Database, a.version})(types, tables)
 		},
+		Own: func(t *catalog.Table) bool { return ownTable(l, t) },
 		Check: func(srv *replication.Server, tables []catalog.Table) []fault.Problem {
 			return preflight(l, src, srv, tables)
 		},

@@ -52,6 +52,9 @@ func preflight(l configs.Loaded, src *replication.Source, srv *replication.Serve
 		return []fault.Problem{{Check: "routes", Where: "routes", What: err.Error()}}
 	}
 	all := once(src.Check(srv, tables, want, ownSchema(l)))
+	if srv.Slot != nil {
+		atLaterStart(l, src, tables, all)
+	}
 	all = append(all, unmatchedRoutes(l, tables)...)
 	all = append(all, snapshotFindings(l, srv, tables)...)
 	all = append(all, messageFindings(l, srv)...)

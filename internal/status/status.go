@@ -30,7 +30,7 @@ type Status struct {
 	// Detail says more of the state: whom it waits for, what the last error was and
 	// when the next try comes.
 	Detail string `json:"detail,omitempty"`
-	// Ready: it streams, or it waits for another process of its name to go, which must
+	// Ready: it streams, with every table that a route spells out, or it waits for another process of its name to go, which must
 	// not hold up a rollout.
 	Ready  bool        `json:"ready"`
 	Halt   *Halt       `json:"halt,omitempty"`
@@ -42,13 +42,16 @@ type Status struct {
 	Totals Totals      `json:"totals"`
 	Rates  Rates       `json:"rates"` // of the last seconds
 	Lags   []LagSample `json:"lag_history"`
+	// Tables are counts of tables by how routes and publication fit; nil: not known.
+	Tables *Tables `json:"tables,omitempty"`
 	// Snapshot is the reading of rows that are older than the stream; nil: it is not
 	// known, or there is nothing to say of it.
 	Snapshot *Snapshot `json:"snapshot,omitempty"`
 	// Consumers are those who read the work table; nil: the destination is none, or
 	// they are not known.
 	Consumers *Consumers `json:"consumers,omitempty"`
-	// Warnings are the findings of the preflight that do not stop the bridge.
+	// Warnings are the findings of the preflight that do not stop the bridge, and what the
+	// last look at the tables has found.
 	Warnings []fault.Problem `json:"warnings"`
 }
 
@@ -147,6 +150,15 @@ func (t SnapshotTable) Ratio() (float64, bool) {
 		return 0, false
 	}
 	return min(1, float64(t.Rows)/float64(t.Estimate)), true
+}
+
+// Tables are counts of tables.
+type Tables struct {
+	Published   int `json:"published"`   // a route takes them, and they are streamed
+	Unpublished int `json:"unpublished"` // a route takes them, and the publication lacks them
+	Unrouted    int `json:"unrouted"`    // they are streamed, and no route takes them
+	NoIdentity  int `json:"no_identity"` // a route takes them, and UPDATE and DELETE fail, or would
+	Vanished    int `json:"vanished"`    // a route names them, and they are not there
 }
 
 // Totals count since the process started.

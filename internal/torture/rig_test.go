@@ -44,6 +44,7 @@ type rig struct {
 	// sourceDSN, replicationDSN and sinkDSN are what the bridge is told; proxies stand
 	// in between where a test wants them. replicationDSN empty: the same as sourceDSN.
 	sourceDSN, replicationDSN, sinkDSN string
+	moreSource                         string // further lines of the section source
 	extra                              string // further lines of the configuration
 	routes                             string // in the place of the workload's
 	toStdout                           bool   // in the place of the work table
@@ -103,9 +104,9 @@ func (r *rig) publication() string { return "walbridge_" + r.name }
 // port.
 func (r *rig) config(t *testing.T, port int) string {
 	t.Helper()
-	replication := ""
+	replication := r.moreSource
 	if r.replicationDSN != "" {
-		replication = "\n  replication_dsn: " + r.replicationDSN
+		replication += "\n  replication_dsn: " + r.replicationDSN
 	}
 	sink := fmt.Sprintf("worktable: {dsn: %q, lanes: 8}", r.sinkDSN)
 	if r.toStdout {
