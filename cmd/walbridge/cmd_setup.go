@@ -52,7 +52,8 @@ type installation struct {
 	server *replication.Server
 	plan   replication.PublicationPlan
 	want   []catalog.Table
-	inbox  bool // the source needs the inbox table
+	inbox  bool     // the source needs the inbox table
+	unread []string // added tables whose rows a first start would have read
 }
 
 func (a *app) setup(ctx context.Context, o setupOptions) error {
@@ -125,8 +126,25 @@ func (a *app) survey(ctx context.Context, l configs.Loaded, o setupOptions) (*in
 		}
 	}
 	in.server = srv
-	in.plan, err = src.PlanPublication(srv, in.want)
+	if in.plan, err = src.PlanPublication(srv, in.want); err == nil && srv.Slot != nil {
+		in.unread, err = initial(l, in.want, in.plan.Add)
+	}
 	return in, err
+}
+
+// initial are those of the added tables whose rows a first start reads.
+func initial(l configs.Loaded, want []catalog.Table, added []string) ([]string, error) {
+	m, err := newMapper(l, mapped{})(nil, want)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for i := range want {
+		if _, ok := m.Initial(&want[i]); ok && slices.Contains(added, want[i].QualifiedName()) {
+			names = append(names, want[i].QualifiedName())
+		}
+	}
+	return names, nil
 }
 
 func hasInbox(l configs.Loaded) bool {
@@ -220,6 +238,9 @@ func (a *app) install(ctx context.Context, in *installation, o setupOptions) err
 	}
 	if err := in.source.ApplyPublication(ctx, in.plan); err != nil {
 		return err
+	}
+	if len(in.unread) > 0 {
+		fmt.Fprintf(a.stdout, "rows that were in them before are not in the stream: walbridge snapshot --tables %s\n", strings.Join(in.unread, ","))
 	}
 	if in.loaded.Config.Sink.Kafka != nil {
 		return a.makeTopics(ctx, in)

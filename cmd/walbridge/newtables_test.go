@@ -214,3 +214,18 @@ func TestLaterStartWithNewTables(t *testing.T) {
 	s.run(t)
 	s.comesTo(t, "3 published, 0 unpublished, 0 unrouted, 1 without identity, 0 vanished")
 }
+
+// Tables that setup adds to the publication of a bridge with a slot are streamed from then
+// on; it says how the rows that were in them come.
+func TestSetupSaysWhatIsNotRead(t *testing.T) {
+	t.Parallel()
+	s := covering(t, `CREATE SCHEMA app; CREATE TABLE app.a (id int PRIMARY KEY)`, `[{tables: ["app.*"], changes: {}, snapshot: initial}]`, "alert")
+	require.NotContains(t, s.do(t, exitOK, "setup").stdout, "walbridge snapshot")
+	s.run(t)
+	s.db.Exec(t, "CREATE TABLE app.late (id int PRIMARY KEY); INSERT INTO app.late VALUES (1)")
+	r := s.do(t, exitOK, "setup")
+	require.Contains(t, r.stdout, "walbridge snapshot --tables app.late\n")
+	s.do(t, exitOK, "snapshot", "--tables", "app.late")
+	s.delivered(t, 1)
+	require.Equal(t, "app.late:[1]", s.keys(t, "app.late"))
+}

@@ -2,6 +2,7 @@ package torture_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -162,7 +163,7 @@ func TestTablesAddedUnderOpenWriters(t *testing.T) {
 		for _, wait := range waits {
 			wait()
 		}
-		g.requireSame(t, r)
+		g.requireSame(t, r, b)
 	})
 }
 
@@ -173,15 +174,28 @@ func unpublished(t *testing.T, source *pgtest.DB, publication string) [][]string
 		AND c.oid NOT IN (SELECT format('%I.%I', schemaname, tablename)::regclass FROM pg_publication_tables WHERE pubname = $1)`, publication)
 }
 
+// told is what a bridge says of itself when it is printed.
+type told struct{ b *bridge }
+
+func (t told) String() string {
+	s, ok := t.b.status()
+	s.Lags, s.Warnings = nil, nil
+	text, err := json.Marshal(s)
+	return fmt.Sprintf("running %v, answers %v (%v): %s", t.b.Running(), ok, err, text)
+}
+
 // requireSame waits until all is delivered and compares the destination with the source.
-func (g *growth) requireSame(t *testing.T, r *rig) {
+func (g *growth) requireSame(t *testing.T, r *rig, b *bridge) {
 	t.Helper()
 	last := fmt.Sprintf("grow.first:[%d]", g.ids.Add(1))
 	r.source.Exec(t, "INSERT INTO grow.first (id, v) VALUES ($1, 0)", g.ids.Load())
 	pgtest.Eventually(t, drainWithin(), func() bool {
 		return r.sink.One(t, "SELECT count(*) FROM walbridge.log WHERE partition_key = $1", last) == "1"
-	}, "the last row is delivered, and with it every request to read")
-	r.awaitSnapshot(t)
+	}, "the last row is delivered, and with it every request to read; the bridge is %s", told{b})
+	pgtest.Eventually(t, drainWithin(), func() bool {
+		n, ok := r.unfinished(t)
+		return ok && n == 0
+	}, "all tables are read; the bridge is %s", told{b})
 	require.Zero(t, r.deadLetters(t))
 	require.Empty(t, r.sink.Query(t, `SELECT partition_key, count(*) FILTER (WHERE type = 'insert'), count(*) FILTER (WHERE type = 'read') FROM walbridge.log
 		GROUP BY partition_key HAVING count(*) FILTER (WHERE type = 'insert') > 1 OR count(*) FILTER (WHERE type = 'read') > 1`), "a row that was inserted or read twice")
