@@ -14,7 +14,7 @@ import (
 // it by then is in no stream; all that comes later is.
 //
 // It waits two seconds for the lock, in which others who want to write wait behind it, and
-// then gives up. message, if not nil, makes the content of a logical message that is
+// then gives up; where the table has partitions, for all of their locks together. message, if not nil, makes the content of a logical message that is
 // written by the same transaction, whose id it is told: both are there, or neither. The
 // commit waits for no standby, since the lock would be held for as long.
 //
@@ -35,7 +35,7 @@ func (s *Source) Publish(ctx context.Context, t *catalog.Table, prefix string, m
 
 func (s *Source) publishLocked(ctx context.Context, conn *pgconn.PgConn, t *catalog.Table, prefix string, message func(xid uint64) ([]byte, error)) error {
 	table := quoteQualified(t.Schema, t.Name)
-	err := run(ctx, conn, "BEGIN READ WRITE; SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '5s'; SET LOCAL synchronous_commit = local; "+
+	err := run(ctx, conn, "BEGIN READ WRITE; SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '2s'; SET LOCAL synchronous_commit = local; "+
 		"LOCK TABLE "+table+" IN SHARE ROW EXCLUSIVE MODE; ALTER PUBLICATION "+quoteIdent(s.cfg.Publication)+" ADD TABLE ONLY "+table)
 	if err != nil {
 		return err

@@ -92,6 +92,9 @@ func newView(s status.Status, refresh bool) view {
 	if !known {
 		tone.tone = "idle"
 	}
+	if s.State == status.StateStreaming && !s.Ready {
+		tone.tone, tone.sentence = "busy", "Changes reach the destination as they commit, but for tables that a route names and that are not streamed."
+	}
 	v := view{
 		Status: s, Tone: tone.tone, Sentence: tone.sentence,
 		Since: since(s.At, s.Since), Uptime: since(s.At, s.StartedAt), AtStamp: stamp(s.At),

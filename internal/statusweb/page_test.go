@@ -33,6 +33,16 @@ func TestPagesOfEachState(t *testing.T) {
 	}
 }
 
+// A bridge that streams without a table that a route names says so, and is not all green.
+func TestStreamingAndNotReady(t *testing.T) {
+	s := streaming()
+	s.Ready, s.Detail = false, "the table public.orders, which a route names, is not there"
+	v := newView(s, true)
+	require.Equal(t, "busy", v.Tone)
+	body := ask(t, configOf(func() status.Status { return s }), http.MethodGet, "localhost", "/").Body.String()
+	require.Contains(t, body, s.Detail)
+}
+
 func TestWithoutASampleThePageSaysSoAndShowsNoZero(t *testing.T) {
 	v := newView(starting(), true)
 	require.Equal(t, noSample, v.LagSeconds)
