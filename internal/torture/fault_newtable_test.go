@@ -150,7 +150,7 @@ func TestTablesAddedUnderOpenWriters(t *testing.T) {
 			waits = append(waits, g.start(t, func(conn *pgx.Conn) error { return g.write(writing, conn, torture.Rand(s, 81+uint64(i))) }))
 		}
 		b := r.start(t)
-		grown := g.start(t, func(conn *pgx.Conn) error { return g.grow(t.Context(), conn, torture.Rand(s, 90), sized(12, 60)) })
+		grown := g.start(t, func(conn *pgx.Conn) error { return g.grow(t.Context(), conn, torture.Rand(s, 90), sized(12, 40)) })
 		for range sized(5, 100) {
 			moment(t, chance, 1500*time.Millisecond)
 			require.NoError(t, b.Kill())
