@@ -140,7 +140,7 @@ func initial(l configs.Loaded, want []catalog.Table, added []string) ([]string, 
 	}
 	var names []string
 	for i := range want {
-		if _, ok := m.Initial(&want[i]); ok && slices.Contains(added, want[i].QualifiedName()) {
+		if _, ok := m.Initial(&want[i]); ok && !m.Outbox(&want[i]) && slices.Contains(added, want[i].QualifiedName()) {
 			names = append(names, want[i].QualifiedName())
 		}
 	}

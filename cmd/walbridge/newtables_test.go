@@ -163,7 +163,9 @@ func TestNewTableIsPublished(t *testing.T) {
 	require.NoError(t, err)
 	_, err = writer.Exec(t.Context(), "BEGIN; INSERT INTO app.late VALUES (21)")
 	require.NoError(t, err)
-	pgtest.Eventually(t, within, func() bool { return strings.Contains(warned(s.current(t), "not-published")["app.late"].Why, "somebody writes to it") }, "the writer is named")
+	pgtest.Eventually(t, within, func() bool {
+		return strings.Contains(warned(s.current(t), "not-published")["app.late"].Why, "somebody writes to it")
+	}, "the writer is named")
 	_, err = writer.Exec(t.Context(), "COMMIT")
 	require.NoError(t, err)
 	s.comesTo(t, "2 published, 0 unpublished, 0 unrouted, 0 without identity, 0 vanished")
