@@ -157,7 +157,8 @@ func draft(o initOptions, f found) string {
 	}
 	route(f.outboxes, "outbox")
 	route(f.inboxes, "inbox")
-	if route(f.others, "changes"); len(f.others) > 0 {
+	route(f.others, "changes")
+	if len(f.others) > 0 {
 		fmt.Fprintln(&b, "    snapshot: initial # the first start reads the rows that are there; never: it reads none")
 	}
 	if len(f.unread) > 0 {

@@ -25,7 +25,8 @@ func (a *app) runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "run", Short: "Run the bridge",
 		Long: `Run the bridge until it is told to stop (SIGTERM or Ctrl-C): then it delivers what it
-has taken, tells the server, and leaves. The first run makes the replication slot.
+has taken, tells the server, and leaves. The first run makes the replication slot, and reads
+the rows that are there while it streams: it prints first which tables and how much.
 
 What only an operator can decide (the slot is gone, or ahead of the destination)
 halts the bridge: the process stays up and not ready, and its status page says what

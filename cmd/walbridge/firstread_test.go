@@ -39,7 +39,7 @@ func TestFirstStartNamesWhatItCannotRead(t *testing.T) {
 	const grant = `GRANT USAGE ON SCHEMA "Old" TO "reader"; GRANT SELECT ON "Old"."Item", "Old"."log", "Old"."part", "Old"."secret" TO "reader"`
 	says := []string{
 		"Old.Item, Old.log, Old.part, Old.secret: the role reader may not read the rows", "fix: " + grant + "; or snapshot: never in routes[0]",
-		"Old.secret: row security would hide rows of it from the role reader", "BYPASSRLS",
+		"Old.secret: row security would hide rows of it from the role reader", `ALTER ROLE "reader" BYPASSRLS`,
 		"routes[0].snapshot is initial (the default of changes)",
 	}
 	for _, args := range [][]string{{"run"}, {"setup", "--slot"}, {"doctor"}} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/walbridge/walbridge/configs"
@@ -83,7 +84,7 @@ func noKey(t *catalog.Table) fault.Problem {
 func hidden(srv *replication.Server, t *catalog.Table) (fault.Problem, bool) {
 	return fault.Problem{
 		Check: "snapshot-table", Where: t.QualifiedName(),
-		What: "row security would hide rows of it from the role " + srv.Role.Name, Fix: "ALTER ROLE " + srv.Role.Name + " BYPASSRLS, as a superuser",
+		What: "row security would hide rows of it from the role " + srv.Role.Name, Fix: "ALTER ROLE " + strconv.Quote(srv.Role.Name) + " BYPASSRLS, as a superuser",
 	}, t.RowSecurity
 }
 

@@ -31,11 +31,11 @@ func TestProjectionRebuiltFromZeroEqualsOneThatRanLive(t *testing.T) {
 	for _, projection := range []string{"live", "rebuilt"} {
 		r.subscribe(projection)
 	}
-	r.run(proof.Size(3, 20))
+	r.run(proof.Size(3, 10))
 	r.subscribe("replayed") // from the beginning of the log
 	r.equal()
 	r.forget()
-	r.run(proof.Size(2, 20))
+	r.run(proof.Size(2, 10))
 	r.equal()
 	require.NotEqual(t, "0", s.One("SELECT count(*)::text FROM walbridge.log WHERE type = 'insert'"))
 	require.Equal(t, "0", s.One("SELECT ((SELECT count(*) FROM walbridge.parked) + (SELECT count(*) FROM walbridge.dead_letter) + (SELECT count(*) FROM ahead))::text"), "no event found a gap before it")
@@ -61,7 +61,7 @@ func (r *rounds) run(n int) {
 	var writers sync.WaitGroup
 	for range 3 {
 		rnd := rand.New(rand.NewPCG(r.Rand.Uint64(), 2))
-		writers.Go(func() { write(stop, r.Stage, rnd, proof.Size(3000, 50_000)) })
+		writers.Go(func() { write(stop, r.Stage, rnd, proof.Size(3000, 10_000)) })
 	}
 	for i := range n {
 		r.Pause(time.Second)
