@@ -34,6 +34,7 @@ func (c *chain) deliver(ctx context.Context, tx *decoder.Tx) error {
 			return err
 		}
 	}
+	c.snapshots.Delivered(chunk, tx.End)
 	c.tally.snapshot(chunk.Table(), chunk.Len())
 	return nil
 }

@@ -98,7 +98,7 @@ func (p *Pipeline) newSession(srv *replication.Server, m *mapper.Mapper, tables 
 	s.chain.table = s.newTableReader(srv, tables)
 	s.writer = &writer{
 		sink: p.stages.Sink, source: p.sinkSource(), handoff: h, positions: &p.pos, backoff: p.backoff, durable: p.durable,
-		confirm: stream.Wake,
+		confirm: func() { stream.Wake(); s.snapshots.Durable(p.pos.Confirmed()) },
 		stored:  p.stored,
 		rested:  func() { p.lag.reached(s.reached(), time.Now()) },
 		trouble: p.trouble,

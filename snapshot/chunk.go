@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"slices"
+	"time"
 
 	"github.com/walbridge/walbridge/decoder"
 )
@@ -29,6 +30,7 @@ type Chunk struct {
 	// again are the keys that were asked for by name; nil: the chunk goes on behind the
 	// cursor.
 	again [][]string
+	sent  time.Time // when its mark was
 	run   string
 	salt  []byte
 }

@@ -69,6 +69,8 @@ type Session struct {
 	state   State
 	tables  map[*Table]*table
 	pending map[string]*Chunk // by nonce: read, and not come by in the stream
+	// deliveries are in the order of the stream.
+	deliveries []delivery
 	// lookup remembers which table a description is of; emptied when tables change.
 	lookup map[*decoder.Relation]*lookedUp
 	// changed is closed and made anew whenever a worker may have something to do.
@@ -93,9 +95,11 @@ type table struct {
 	// gen numbers the times that reading began or was given up: chunks of an earlier
 	// one count for nothing.
 	gen      int
-	inflight int  // chunks of this generation that the stream has not come to
-	busy     bool // a worker has it
-	gone     bool // done or cancelled
+	inflight int           // chunks of this generation that the stream has not come to
+	waiting  int           // those that it has, and that are not durable
+	busy     bool          // a worker has it
+	gone     bool          // done or cancelled
+	took     time.Duration // of the last chunk that became durable; 0: none has since
 	notFor   time.Time
 	// fresh are rows of a frozen table that the stream has brought in this session; doubts
 	// counts updates of others.
@@ -158,7 +162,7 @@ func (s *Session) wake() {
 // mu.
 func (t *table) forget() {
 	t.gen++
-	t.oid, t.inflight = 0, 0
+	t.oid, t.inflight, t.waiting, t.took = 0, 0, 0, 0
 	t.touched.clear()
 }
 

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// depth is how many chunks of a table may be on their way: one waits in the stream
-	// while the next one is read.
+	// depth is how many chunks of a table may be on their way: one is being written, one
+	// waits in the stream, while the next one is read.
 	depth = 3
 	// problemWait is how long a table that cannot be read is left alone.
 	problemWait = 10 * time.Second
@@ -331,7 +331,7 @@ func (w *worker) decide() (next *todo, wait bool) {
 	switch {
 	case w.s.state.Paused:
 		return nil, t.inflight > 0
-	case t.inflight >= depth || w.again && t.inflight > 0:
+	case t.inflight+t.waiting >= depth || w.again && t.inflight > 0:
 		return nil, true
 	case len(t.state.Again) > 0 && (w.last || !w.again || len(t.state.Again) > maxAgain/4): // in turns: a row may stay on the list for long
 		n := min(len(t.state.Again), maxAgainChunk)
@@ -415,15 +415,22 @@ func (w *worker) reconnectAfter(ctx context.Context) error {
 	return w.reconnect(ctx)
 }
 
-// adapt chooses the rows of the next chunk by the bytes of this one.
+// adapt chooses the rows of the next chunk by the bytes of this one, and by how fast
+// rows become durable.
 func (w *worker) adapt(c *Chunk) {
 	n := c.rows.len(len(c.desc.relation.Columns))
 	if n == 0 {
 		return
 	}
 	perRow := max(1, len(c.rows.data)/n)
-	w.limits.rows = max(1, min(w.s.limiter.Burst(), w.s.cfg.ChunkBytes/perRow, 4*w.limits.rows))
+	w.limits.rows = max(1, min(w.s.limiter.Burst(), w.s.cfg.ChunkBytes/perRow, w.pace()))
 	w.bytes, w.values = min(w.limits.bytes, w.limits.rows*(perRow+perRow/16)), w.limits.rows*len(c.desc.relation.Columns)
+}
+
+func (w *worker) pace() int {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	return w.t.pace(w.limits.rows)
 }
 
 // throttle keeps within the rows of a second.
@@ -445,6 +452,7 @@ func (w *worker) send(ctx context.Context, c *Chunk) error {
 	}
 	s.pending[nonce] = c
 	w.t.inflight++
+	c.sent = time.Now()
 	s.mu.Unlock()
 	err := w.reconnect(ctx)
 	if err == nil {
