@@ -64,36 +64,56 @@ type event struct {
 // errGap cannot happen: it would mean that an event was skipped.
 var errGap = errors.New("an event is missing before this one")
 
+// batch is what one transaction of a projection does.
+type batch struct {
+	tx         pgx.Tx
+	projection string
+	versions   map[string]int // of accounts that it has come to
+}
+
 // apply applies an event to the account of a projection, if it is its next one. What it
 // has is passed over: an event may be read and come live. A live one may be ahead of the
 // history that is being read, and waits for it. One that is read never is, since all
 // before it were read or came live.
-func apply(ctx context.Context, tx pgx.Tx, projection string, e event, read bool) error {
-	var version int
-	err := tx.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM balance WHERE projection = $1 AND account = $2", projection, e.Account).Scan(&version)
+func (b batch) apply(ctx context.Context, e event, read bool) error {
+	version, err := b.version(ctx, e.Account)
 	switch {
 	case err != nil || e.Version <= version:
 		return err
 	case e.Version > version+1 && read:
 		return queue.Dead(fmt.Errorf("%s has version %d, now comes %d: %w", e.Account, version, e.Version, errGap))
 	case e.Version > version+1:
-		_, err = tx.Exec(ctx, "INSERT INTO ahead VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING", projection, e.Account, e.Version, e.Data.Cents)
+		_, err = b.tx.Exec(ctx, "INSERT INTO ahead VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING", b.projection, e.Account, e.Version, e.Data.Cents)
 		return err
 	}
-	return follow(ctx, tx, projection, e)
+	return b.follow(ctx, e)
+}
+
+// version is the one up to which the projection has an account; 0: it has none of it.
+func (b batch) version(ctx context.Context, account string) (int, error) {
+	if v, ok := b.versions[account]; ok {
+		return v, nil
+	}
+	var v int
+	err := b.tx.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM balance WHERE projection = $1 AND account = $2", b.projection, account).Scan(&v)
+	if err == nil {
+		b.versions[account] = v
+	}
+	return v, err
 }
 
 // follow applies an event and those that have waited for it.
-func follow(ctx context.Context, tx pgx.Tx, projection string, e event) error {
+func (b batch) follow(ctx context.Context, e event) error {
 	for {
-		_, err := tx.Exec(ctx, `INSERT INTO balance AS b VALUES ($1, $2, $3, $4)
+		_, err := b.tx.Exec(ctx, `INSERT INTO balance AS b VALUES ($1, $2, $3, $4)
 			ON CONFLICT (projection, account) DO UPDATE SET version = excluded.version, cents = b.cents + excluded.cents`,
-			projection, e.Account, e.Version, e.Data.Cents)
+			b.projection, e.Account, e.Version, e.Data.Cents)
 		if err != nil {
 			return err
 		}
+		b.versions[e.Account] = e.Version
 		e.Version++
-		err = tx.QueryRow(ctx, "DELETE FROM ahead WHERE projection = $1 AND account = $2 AND version = $3 RETURNING cents", projection, e.Account, e.Version).Scan(&e.Data.Cents)
+		err = b.tx.QueryRow(ctx, "DELETE FROM ahead WHERE projection = $1 AND account = $2 AND version = $3 RETURNING cents", b.projection, e.Account, e.Version).Scan(&e.Data.Cents)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
 		}
@@ -117,12 +137,13 @@ func work(ctx context.Context, pool *pgxpool.Pool, projection string) error {
 		return err
 	}
 	return sub.RunTx(ctx, func(ctx context.Context, tx pgx.Tx, items []queue.Item) error {
+		b := batch{tx, projection, map[string]int{}}
 		for _, it := range items {
 			var e event
 			if err := it.Decode(&e); err != nil {
 				return err
 			}
-			if err := apply(ctx, tx, projection, e, it.Type == "read"); err != nil {
+			if err := b.apply(ctx, e, it.Type == "read"); err != nil {
 				return err
 			}
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/walbridge/walbridge/examples/internal/proof"
 	"github.com/walbridge/walbridge/internal/child"
+	"github.com/walbridge/walbridge/internal/pgtest"
 	"github.com/walbridge/walbridge/queue"
 )
 
@@ -89,7 +90,9 @@ func (r *rounds) run(n int) {
 // equal waits until each projection is what the table's own fold says.
 func (r *rounds) equal() {
 	for projection := range r.workers {
-		r.Until("SELECT ("+differs+") = 0", projection)
+		pgtest.Eventually(r.T, time.Duration(proof.Size(1, 10))*proof.Within, func() bool {
+			return r.holds("SELECT ("+differs+") = 0", projection) == nil
+		}, "%s is what the table says", projection)
 	}
 }
 
@@ -215,7 +218,9 @@ func TestApplyTakesEachEventOnceAndRefusesAGap(t *testing.T) {
 	take := func(account string, version int, read bool) error {
 		e := event{Account: account, Version: version}
 		e.Data.Cents = int64(version)
-		return pgx.BeginFunc(t.Context(), s.Pool, func(tx pgx.Tx) error { return apply(t.Context(), tx, "p", e, read) })
+		return pgx.BeginFunc(t.Context(), s.Pool, func(tx pgx.Tx) error {
+			return batch{tx, "p", map[string]int{}}.apply(t.Context(), e, read)
+		})
 	}
 	for i, c := range []struct {
 		version int
