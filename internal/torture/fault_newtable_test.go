@@ -190,7 +190,7 @@ func (g *growth) requireSame(t *testing.T, r *rig, b *bridge) {
 	last := fmt.Sprintf("grow.first:[%d]", g.ids.Add(1))
 	r.source.Exec(t, "INSERT INTO grow.first (id, v) VALUES ($1, 0)", g.ids.Load())
 	pgtest.Eventually(t, drainWithin(), func() bool {
-		return r.sink.One(t, "SELECT count(*) FROM walbridge.log WHERE partition_key = $1", last) == "1"
+		return r.sink.One(t, "SELECT count(*) FROM walbridge.log WHERE partition_key = $1", last) != "0" // it may be read, too
 	}, "the last row is delivered, and with it every request to read; the bridge is %s", told{b})
 	pgtest.Eventually(t, drainWithin(), func() bool {
 		n, ok := r.unfinished(t)
