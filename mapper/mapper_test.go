@@ -41,6 +41,24 @@ func TestFirstMatchingRouteWins(t *testing.T) {
 	}
 }
 
+func TestWhatRoutesSpell(t *testing.T) {
+	m := newMapper(t, Config{Routes: []Route{
+		{Tables: []string{"public.orders", "app.*", "app.a"}, Exclude: []string{"app.x"}, Changes: &Changes{}},
+		{Tables: []string{"app.a", "app.x", "s.outbox"}, Outbox: &Outbox{}},
+		{Tables: []string{"s.settled"}, Outbox: &Outbox{}, Snapshot: "never"},
+	}})
+	require.Equal(t, []string{"public.orders", "app.a", "app.x", "s.outbox", "s.settled"}, m.Names())
+	for name, want := range map[string]struct{ wild, asks bool }{
+		"public.orders": {}, "app.a": {}, "app.b": {wild: true}, "app.x": {asks: true}, "s.outbox": {asks: true}, "s.settled": {}, "no.route": {},
+	} {
+		schema, table, _ := strings.Cut(name, ".")
+		of := &catalog.Table{Schema: schema, Name: table}
+		require.Equal(t, want.wild, m.Wild(of), name)
+		require.Equal(t, want.asks, m.Asks(of), name)
+	}
+	require.True(t, m.Wild(&catalog.Table{Schema: "parts", Name: "p", Root: "app.b"}), "by the root")
+}
+
 // matchSlowly is glob by its definition.
 func matchSlowly(p, s []rune) bool {
 	switch {

@@ -71,13 +71,13 @@ func (s *session) mayRead(a *replication.Addition, reading int) error {
 // publishOne publishes a table and asks, in the same transaction, for its rows.
 func (s *session) publishOne(ctx context.Context, a *replication.Addition) error {
 	if len(a.Read) == 0 {
-		return s.p.stages.Source.Publish(ctx, &a.Table, "", nil)
+		return s.p.stages.Source.Publish(ctx, a, "", nil)
 	}
 	var tables []*snapshot.Table
 	for i := range a.Read {
 		tables = append(tables, s.toRead(&a.Read[i]))
 	}
-	return s.p.stages.Source.Publish(ctx, &a.Table, snapshot.RequestPrefix, func(xid uint64) ([]byte, error) {
+	return s.p.stages.Source.Publish(ctx, a, snapshot.RequestPrefix, func(xid uint64) ([]byte, error) {
 		return s.snapshots.Bound(xid, tables)
 	})
 }

@@ -15,6 +15,7 @@ type Routed struct {
 	Taken bool // a route takes it
 	Wild  bool // only by a pattern with wildcards
 	Read  bool // the rows that are in it are to be read when it is published
+	Asks  bool // somebody has to say what becomes of rows that are in it: it must be empty
 }
 
 // Coverage is how the routes, the publication and the tables fit.
@@ -41,6 +42,7 @@ type Coverage struct {
 type Addition struct {
 	Table catalog.Table
 	Read  []catalog.Table
+	Empty bool // only while no row is in it
 }
 
 // CoverageChecks are the names of the problems of a Coverage. What a preflight says under
@@ -169,7 +171,7 @@ func (v *cover) unpublished(t *CoveredTable, r Routed) {
 	if v.source.Publishes() {
 		why, fix := v.obstacle(t, r)
 		if why == "" {
-			v.found.Additions = append(v.found.Additions, Addition{t.Table, v.toRead(t, r)})
+			v.found.Additions = append(v.found.Additions, Addition{t.Table, v.toRead(t, r), r.Asks})
 			p.Why = "the bridge adds it as soon as it gets the lock on it"
 		} else {
 			p.What += ", and the bridge cannot add it: " + why

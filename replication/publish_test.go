@@ -34,11 +34,11 @@ func TestPublish(t *testing.T) {
 		at := ready(t, s, db)
 		db.Exec(t, `CREATE TABLE "New" (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY)`)
 		fresh := tableOf(t, s, "public.New")
-		err := s.Publish(t.Context(), fresh, "p", func(uint64) ([]byte, error) { return nil, errors.New("no message") })
+		err := s.Publish(t.Context(), &Addition{Table: *fresh}, "p", func(uint64) ([]byte, error) { return nil, errors.New("no message") })
 		require.ErrorContains(t, err, "no message")
 		require.False(t, tableOf(t, s, "public.New").Published)
 		var xid uint64
-		require.NoError(t, s.Publish(t.Context(), fresh, "p", func(x uint64) ([]byte, error) {
+		require.NoError(t, s.Publish(t.Context(), &Addition{Table: *fresh}, "p", func(x uint64) ([]byte, error) {
 			xid = x
 			return []byte("it's " + strconv.FormatUint(x, 10)), nil
 		}))
@@ -49,12 +49,15 @@ func TestPublish(t *testing.T) {
 		require.Contains(t, string(message.Data), fmt.Sprintf("it's %d", xid))
 		until(t, st, func(f *Frame) bool { return kind(f) == 'I' })
 
-		require.NoError(t, s.Publish(t.Context(), fresh, "", nil), "somebody else has added it")
+		require.NoError(t, s.Publish(t.Context(), &Addition{Table: *fresh}, "", nil), "somebody else has added it")
 		gone := *fresh
 		gone.Name = "gone"
-		require.NoError(t, s.Publish(t.Context(), &gone, "", nil), "it is gone")
-		require.NoError(t, s.Publish(t.Context(), tableOf(t, s, "public.other"), "", nil))
+		require.NoError(t, s.Publish(t.Context(), &Addition{Table: gone}, "", nil), "it is gone")
+		require.NoError(t, s.Publish(t.Context(), &Addition{Table: *tableOf(t, s, "public.other"), Empty: true}, "", nil))
 		require.True(t, tableOf(t, s, "public.other").Published)
+		db.Exec(t, "CREATE TABLE outbox (id int PRIMARY KEY); INSERT INTO outbox VALUES (1)")
+		require.ErrorContains(t, s.Publish(t.Context(), &Addition{Table: *tableOf(t, s, "public.outbox"), Empty: true}, "", nil), "outbox with rows")
+		require.False(t, tableOf(t, s, "public.outbox").Published)
 	})
 }
 
@@ -70,13 +73,13 @@ func TestPublishNamesTheWriter(t *testing.T) {
 	_, err := writer.Exec(t.Context(), "SET application_name = 'slow batch'; BEGIN; INSERT INTO leaf VALUES (1)")
 	require.NoError(t, err)
 	root := tableOf(t, s, "public.root")
-	err = s.Publish(t.Context(), root, "", nil)
+	err = s.Publish(t.Context(), &Addition{Table: *root}, "", nil)
 	require.ErrorContains(t, err, "slow batch")
 	require.ErrorContains(t, err, fmt.Sprint("pid ", writer.PgConn().PID()))
 	require.False(t, tableOf(t, s, "public.root").Published)
 	_, err = writer.Exec(t.Context(), "COMMIT")
 	require.NoError(t, err)
-	require.NoError(t, s.Publish(t.Context(), root, "", nil))
+	require.NoError(t, s.Publish(t.Context(), &Addition{Table: *root}, "", nil))
 	require.True(t, tableOf(t, s, "public.leaf").Published)
 }
 
@@ -93,7 +96,7 @@ func TestPublishNeedsRights(t *testing.T) {
 	db.Exec(t, "CREATE TABLE theirs (id int PRIMARY KEY); GRANT CREATE ON DATABASE "+quoteIdent(db.Name())+" TO "+role+"_app; GRANT CREATE, USAGE ON SCHEMA public TO "+role+"_app")
 	s := testSource(t, db, db.DSNAs(role, ""))
 	theirs := tableOf(t, s, "public.theirs")
-	err := s.Publish(t.Context(), theirs, "", nil)
+	err := s.Publish(t.Context(), &Addition{Table: *theirs}, "", nil)
 	require.ErrorContains(t, err, s.AddStatement(theirs))
 	covered, err := s.Covered(t.Context())
 	require.NoError(t, err)
@@ -102,6 +105,6 @@ func TestPublishNeedsRights(t *testing.T) {
 	covered, err = s.Covered(t.Context())
 	require.NoError(t, err)
 	require.True(t, covered.Owned)
-	require.NoError(t, s.Publish(t.Context(), theirs, "", nil))
+	require.NoError(t, s.Publish(t.Context(), &Addition{Table: *theirs}, "", nil))
 	require.True(t, tableOf(t, s, "public.theirs").Published)
 }

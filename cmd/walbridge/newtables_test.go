@@ -15,11 +15,11 @@ import (
 
 // growing is the site of a database whose tables come later, for routes in the place of
 // the shop's, after setup.
-func growing(t testing.TB, schema, routes, more string) *site {
+func growing(t testing.TB, schema, routes string) *site {
 	t.Helper()
 	db := pgtest.Shared(t).DB(t)
 	db.Exec(t, schema)
-	text := config(bridgeName(db.Name()), db.DSN(), worktableAt(db.DSN())) + more
+	text := config(bridgeName(db.Name()), db.DSN(), worktableAt(db.DSN()))
 	s := newSite(t, db, strings.Replace(text, shopRoutes, routes, 1))
 	s.do(t, exitOK, "setup")
 	return s
@@ -40,7 +40,7 @@ func (s *site) keys(t testing.TB, stream string) string {
 func TestTablesMadeWhileTheBridgeRuns(t *testing.T) {
 	t.Parallel()
 	s := growing(t, `CREATE TABLE first (id int PRIMARY KEY); CREATE TABLE part (id int PRIMARY KEY) PARTITION BY RANGE (id);
-		CREATE TABLE later (id int PRIMARY KEY)`, `[{tables: [public.part, public.first, "new.*"], changes: {}}]`, "")
+		CREATE TABLE later (id int PRIMARY KEY)`, `[{tables: [public.part, public.first, "new.*"], changes: {}}]`)
 	s.db.Exec(t, "ALTER PUBLICATION "+s.publication()+" SET (publish_via_partition_root = false)")
 	s.run(t)
 	s.db.Exec(t, `CREATE SCHEMA new; CREATE TYPE new.pair AS (n int, v text); CREATE TABLE new.whole (id int PRIMARY KEY, v int, p new.pair); ALTER TABLE new.whole REPLICA IDENTITY FULL`)
@@ -64,7 +64,7 @@ func TestTablesMadeWhileTheBridgeRuns(t *testing.T) {
 // covering is the site of a bridge that looks at its tables each second.
 func covering(t testing.TB, schema, routes, onNew string) *site {
 	t.Helper()
-	s := growing(t, schema, routes, "")
+	s := growing(t, schema, routes)
 	s.change(t, "source: {", "source: {coverage_interval: 1s, on_new_table: "+onNew+", ")
 	return s
 }
