@@ -46,10 +46,11 @@ func TestWhatRoutesSpell(t *testing.T) {
 		{Tables: []string{"public.orders", "app.*", "app.a"}, Exclude: []string{"app.x"}, Changes: &Changes{}},
 		{Tables: []string{"app.a", "app.x", "s.outbox"}, Outbox: &Outbox{}},
 		{Tables: []string{"s.settled"}, Outbox: &Outbox{}, Snapshot: "never"},
+		{Tables: []string{"s.read"}, Outbox: &Outbox{}, Snapshot: "initial"},
 	}})
-	require.Equal(t, []string{"public.orders", "app.a", "app.x", "s.outbox", "s.settled"}, m.Names())
+	require.Equal(t, []string{"public.orders", "app.a", "app.x", "s.outbox", "s.settled", "s.read"}, m.Names())
 	for name, want := range map[string]struct{ wild, asks bool }{
-		"public.orders": {}, "app.a": {}, "app.b": {wild: true}, "app.x": {asks: true}, "s.outbox": {asks: true}, "s.settled": {}, "no.route": {},
+		"public.orders": {}, "app.a": {}, "app.b": {wild: true}, "app.x": {asks: true}, "s.outbox": {asks: true}, "s.settled": {}, "s.read": {asks: true}, "no.route": {},
 	} {
 		schema, table, _ := strings.Cut(name, ".")
 		of := &catalog.Table{Schema: schema, Name: table}

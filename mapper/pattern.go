@@ -108,11 +108,12 @@ func (m *Mapper) Wild(t *catalog.Table) bool {
 }
 
 // Asks reports whether somebody has to say of the rows that are in a table, if there are
-// any, what becomes of them: it is an outbox, and its route does not say that they are
-// settled. It is safe for concurrent use.
+// any, what becomes of them once the bridge runs: it is an outbox, which is read at the
+// first start or not at all, and its route does not say that they are settled. It is safe
+// for concurrent use.
 func (m *Mapper) Asks(t *catalog.Table) bool {
 	i, ok := m.MatchTable(t)
-	return ok && m.cfg.Routes[i].Outbox != nil && m.cfg.Routes[i].Snapshot == ""
+	return ok && m.cfg.Routes[i].Outbox != nil && m.cfg.Routes[i].Snapshot != wordNever
 }
 
 // Names are the tables that routes spell without wildcards and do not exclude, each once,

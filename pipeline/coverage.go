@@ -169,7 +169,7 @@ func (p *Pipeline) look(ctx context.Context, m *mapper.Mapper) {
 		}
 		_, taken := m.MatchTable(t)
 		_, read := m.Initial(t)
-		return replication.Routed{Taken: taken, Wild: taken && m.Wild(t), Read: read, Asks: m.Asks(t)}
+		return replication.Routed{Taken: taken, Wild: taken && m.Wild(t), Read: read && !m.Outbox(t), Asks: m.Asks(t)}
 	}), c.Tables)
 }
 

@@ -189,6 +189,9 @@ func (v *cover) obstacle(t *CoveredTable, r Routed) (why, fix string) {
 	if !v.Owned || !t.Owned {
 		return "its role must own the publication and the table, or be a member of the roles that do", ""
 	}
+	if r.Asks && !t.Readable {
+		return "it must be empty, and the role may not look", "GRANT SELECT ON " + quoteQualified(t.Schema, t.Name) + " TO the role of source.dsn, or give it a route with snapshot: never"
+	}
 	for _, read := range v.toRead(t, r) {
 		table := quoteQualified(read.Schema, read.Name)
 		switch {
