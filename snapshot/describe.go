@@ -108,12 +108,12 @@ func fingerprintQuery(publication string, t *Table) string {
 	return fmt.Sprintf(`SELECT pg_catalog.concat_ws(' ', c.oid, c.xmin, c.ctid,
   (SELECT pg_catalog.string_agg(pg_catalog.concat(a.xmin, a.ctid), ' ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0),
   (SELECT pg_catalog.string_agg(pg_catalog.concat(i.xmin, i.ctid), ' ' ORDER BY i.indexrelid) FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid),
-  (SELECT pg_catalog.concat(p.xmin, p.ctid) FROM pg_catalog.pg_publication p WHERE p.pubname = %[1]s),
-  (SELECT pg_catalog.string_agg(pg_catalog.concat(r.xmin, r.ctid), ' ' ORDER BY r.oid) FROM pg_catalog.pg_publication_rel r
-     JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid WHERE p.pubname = %[1]s AND r.prrelid IN (SELECT c.oid UNION SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid))),
+  (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', p.xmin, p.ctid, r.xmin, r.ctid), ' ' ORDER BY r.oid) FROM pg_catalog.pg_publication p
+     LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND (r.prrelid = c.oid OR r.prrelid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid)))
+     WHERE p.pubname = %[1]s),
   pg_catalog.has_table_privilege(c.oid, 'SELECT'))
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %[2]s AND c.relname = %[3]s`,
-		quote(publication), quote(t.Schema), quote(t.Name))
+FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass(%[2]s)`,
+		quote(publication), quote(quoteTable(t.Schema, t.Name)))
 }
 
 // describe reads a table in the transaction that is open. known is what was read
