@@ -151,8 +151,12 @@ func TestTablesAddedUnderOpenWriters(t *testing.T) {
 		}
 		b := r.start(t)
 		grown := g.start(t, func(conn *pgx.Conn) error { return g.grow(t.Context(), conn, torture.Rand(s, 90), sized(12, 40)) })
-		for range sized(5, 100) {
-			moment(t, chance, 1500*time.Millisecond)
+		for i := range sized(6, 100) {
+			if i%2 == 0 {
+				moment(t, chance, 1500*time.Millisecond)
+			} else {
+				awaitPublished(t, source, r.publication())
+			}
 			require.NoError(t, b.Kill())
 			<-b.Done()
 			b = r.run(t)
@@ -165,6 +169,19 @@ func TestTablesAddedUnderOpenWriters(t *testing.T) {
 		}
 		g.requireSame(t, r, b)
 	})
+}
+
+// awaitPublished waits until the bridge has published a table that it lacks now, whose rows
+// it has not read by then, for a second at most: it may have published all.
+func awaitPublished(t *testing.T, source *pgtest.DB, publication string) {
+	t.Helper()
+	before, begun := len(unpublished(t, source, publication)), time.Now()
+	pgtest.Eventually(t, drainWithin(), func() bool {
+		now := len(unpublished(t, source, publication))
+		published := now < before
+		before = now
+		return published || time.Since(begun) > time.Second
+	}, "a table is published")
 }
 
 // unpublished are the tables of the schema that are in no stream.
