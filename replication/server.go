@@ -119,6 +119,7 @@ func (s *Slot) Lost() (reason string, lost bool) {
 type Publication struct {
 	Name      string
 	Owner     string
+	Owned     bool // our role is the owner, or a member of it
 	AllTables bool
 	Schemas   []string // FOR TABLES IN SCHEMA (15)
 	Insert    bool

@@ -14,11 +14,12 @@ import (
 func (s *Source) publication(ctx context.Context, conn *pgconn.PgConn) (*Publication, error) {
 	name := quoteLiteral(s.cfg.Publication)
 	type row struct {
-		Owner                                            string
-		AllTables, Insert, Update, Delete, Truncate, Via bool
+		Owner                                                   string
+		Owned, AllTables, Insert, Update, Delete, Truncate, Via bool
 	}
 	heads, err := rowsOf[row](ctx, conn, `
-SELECT pg_catalog.jsonb_build_object('Owner', pg_catalog.pg_get_userbyid(pubowner), 'AllTables', puballtables,
+SELECT pg_catalog.jsonb_build_object('Owner', pg_catalog.pg_get_userbyid(pubowner),
+  'Owned', pg_catalog.pg_has_role(pubowner, 'USAGE'), 'AllTables', puballtables,
   'Insert', pubinsert, 'Update', pubupdate, 'Delete', pubdelete, 'Truncate', pubtruncate, 'Via', pubviaroot)
 FROM pg_catalog.pg_publication WHERE pubname = `+name)
 	if err != nil || len(heads) == 0 {
@@ -26,7 +27,7 @@ FROM pg_catalog.pg_publication WHERE pubname = `+name)
 	}
 	h := heads[0]
 	p := &Publication{
-		Name: s.cfg.Publication, Owner: h.Owner, AllTables: h.AllTables,
+		Name: s.cfg.Publication, Owner: h.Owner, Owned: h.Owned, AllTables: h.AllTables,
 		Insert: h.Insert, Update: h.Update, Delete: h.Delete, Truncate: h.Truncate, ViaRoot: h.Via,
 	}
 	if p.Explicit, p.Tables, err = publicationTables(ctx, conn, name); err != nil {

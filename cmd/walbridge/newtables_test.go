@@ -191,6 +191,7 @@ func TestNewTableOfSomebodyElse(t *testing.T) {
 	s.db.Exec(t, "CREATE ROLE "+role+" LOGIN REPLICATION")
 	t.Cleanup(func() { s.db.Exec(t, "DROP ROLE "+role) })
 	s.change(t, "dsn: \""+s.db.DSN()+"\"}\nroutes", "dsn: \""+s.db.DSNAs(role, "")+"\"}\nroutes")
+	require.Contains(t, s.do(t, exitOK, "doctor").stdout, "the publication belongs to postgres, of which the role "+role+" is no member")
 	s.run(t)
 	s.db.Exec(t, "CREATE TABLE app.theirs (id int PRIMARY KEY)")
 	now := s.comesTo(t, "1 published, 1 unpublished, 0 unrouted, 0 without identity, 0 vanished")

@@ -57,6 +57,7 @@ func preflight(l configs.Loaded, src *replication.Source, srv *replication.Serve
 	}
 	all = append(all, unmatchedRoutes(l, tables)...)
 	all = append(all, snapshotFindings(l, srv, tables)...)
+	all = append(all, publishFindings(src, srv)...)
 	all = append(all, messageFindings(l, srv)...)
 	return append(all, pruneFindings(l, srv, tables)...)
 }
