@@ -72,7 +72,7 @@ func (b *bench) restartRun(ctx context.Context, rows int64, run int) error {
 // and returns how many are.
 func (b *bench) awaitRead(ctx context.Context, br *bridge, rows int64) (int64, error) {
 	w := slotWatch{reading: true}
-	err := poll(ctx, func() (bool, error) {
+	err := pollAt(ctx, askEvery, func() (bool, error) {
 		_, err := b.watchReading(ctx, b.admin, &w)
 		return w.rows >= rows, errors.Join(err, br.running())
 	})
