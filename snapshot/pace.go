@@ -7,14 +7,37 @@ import (
 	"github.com/walbridge/walbridge/internal/lsn"
 )
 
-const (
-	// aim is how long a chunk may take from its mark until it is durable. A change that is
-	// streamed meanwhile waits about as long, since it lies behind rows that were read.
-	aim = 50 * time.Millisecond
-	// fewRows are read at once, however long they take: it may be the way to the
+// tempo is how a table is read. A change that is streamed lies behind rows that were read,
+// so that it waits as long as they take.
+type tempo struct {
+	depth int           // how many chunks may be under way
+	aim   time.Duration // how long one may take from its mark until it is durable
+	// few rows are read at once, however long they take: it may be the way to the
 	// destination that takes long, and it does so for one row as well.
-	fewRows = 2000
+	few int
+}
+
+// Alone, the next chunk is read while one waits in the stream and one is being written.
+// Beside changes the stream has the right of way.
+var (
+	alone  = tempo{depth: 3, aim: 50 * time.Millisecond, few: 2000}
+	beside = tempo{depth: 1, aim: 8 * time.Millisecond, few: 200}
 )
+
+// calmAfter is how long nothing has to be streamed for tables to be read as if they were
+// alone.
+const calmAfter = time.Second
+
+// tempo is that of now. The caller holds mu.
+func (s *Session) tempo() tempo {
+	if n := s.streamed.Load(); n != s.counted {
+		s.counted, s.lastStreamed = n, time.Now()
+	}
+	if !s.lastStreamed.IsZero() && time.Since(s.lastStreamed) < calmAfter {
+		return beside
+	}
+	return alone
+}
 
 // delivery is a chunk that was delivered and is not durable. It counts as under way:
 // else its table would fill whatever lies before a slow destination with rows.
@@ -57,13 +80,13 @@ func (s *Session) Durable(to lsn.LSN) {
 
 // pace is how many rows the next chunk may have after one of so many, by how long the
 // last one took that became durable.
-func (t *table) pace(rows int) int {
+func (t *table) pace(rows int, now tempo) int {
 	took := t.took
 	t.took = 0 // it counts once
 	switch {
-	case took > aim:
-		return max(min(rows, fewRows), rows/2, int(int64(rows)*int64(aim)/int64(took)))
-	case took > aim/2 || took == 0:
+	case took > now.aim:
+		return max(min(rows, now.few), rows/2, int(int64(rows)*int64(now.aim)/int64(took)))
+	case took > now.aim/2 || took == 0:
 		return rows
 	}
 	return 2 * rows

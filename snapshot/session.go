@@ -64,6 +64,7 @@ type Session struct {
 	// watching: some table is not done. It spares the stream the mutex when there is
 	// nothing to note. Changed by the stream's goroutine alone.
 	watching atomic.Bool
+	streamed atomic.Int64 // changes of rows, while some table is not done
 
 	mu      sync.Mutex // guards what follows
 	state   State
@@ -71,6 +72,10 @@ type Session struct {
 	pending map[string]*Chunk // by nonce: read, and not come by in the stream
 	// deliveries are in the order of the stream.
 	deliveries []delivery
+	// counted is what streamed was when it was last looked at, and lastStreamed when that
+	// had changed.
+	counted      int64
+	lastStreamed time.Time
 	// lookup remembers which table a description is of; emptied when tables change.
 	lookup map[*decoder.Relation]*lookedUp
 	// changed is closed and made anew whenever a worker may have something to do.

@@ -15,6 +15,7 @@ func (s *Session) Change(ch *decoder.Change) (doubt bool) {
 	case ch.Relation == nil:
 		s.message(ch)
 	case ch.Tx != nil && s.watching.Load():
+		s.streamed.Add(1)
 		return s.row(ch)
 	}
 	return false

@@ -17,9 +17,6 @@ import (
 )
 
 const (
-	// depth is how many chunks of a table may be on their way: one is being written, one
-	// waits in the stream, while the next one is read.
-	depth = 3
 	// problemWait is how long a table that cannot be read is left alone.
 	problemWait = 10 * time.Second
 	// anewWait is the pause before chunks that were given up are read again: what made
@@ -331,7 +328,7 @@ func (w *worker) decide() (next *todo, wait bool) {
 	switch {
 	case w.s.state.Paused:
 		return nil, t.inflight > 0
-	case t.inflight+t.waiting >= depth || w.again && t.inflight > 0:
+	case t.inflight+t.waiting >= w.s.tempo().depth || w.again && t.inflight > 0:
 		return nil, true
 	case len(t.state.Again) > 0 && (w.last || !w.again || len(t.state.Again) > maxAgain/4): // in turns: a row may stay on the list for long
 		n := min(len(t.state.Again), maxAgainChunk)
@@ -430,7 +427,7 @@ func (w *worker) adapt(c *Chunk) {
 func (w *worker) pace() int {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
-	return w.t.pace(w.limits.rows)
+	return w.t.pace(w.limits.rows, w.s.tempo())
 }
 
 // throttle keeps within the rows of a second.
