@@ -2,6 +2,7 @@ package replication
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -72,8 +73,18 @@ func (s *Source) Cover(c *Covered, names []string, route func(*catalog.Table) Ro
 		}
 	}
 	v.more()
-	v.found.NotReady = strings.Join(v.lacking, "; ")
+	v.found.NotReady = firstFew(v.lacking)
 	return &v.found
+}
+
+// maxLacking bounds how many tables a bridge that is not ready names in one line.
+const maxLacking = 5
+
+func firstFew(all []string) string {
+	if n := len(all) - maxLacking; n > 0 {
+		all = append(slices.Clone(all[:maxLacking]), fmt.Sprintf("and %d more", n))
+	}
+	return strings.Join(all, "; ")
 }
 
 // cover is a comparison that goes on.

@@ -129,4 +129,7 @@ func TestCoverTellsABoundedNumber(t *testing.T) {
 	require.Len(t, got.Problems, maxOfKind+1)
 	require.Contains(t, got.Problems[maxOfKind].What, "7 more tables")
 	require.Equal(t, maxOfKind+7, got.Unpublished)
+	got = shopSource(t).Cover(covered, nil, func(*catalog.Table) Routed { return Routed{Taken: true} })
+	require.Equal(t, maxLacking, strings.Count(got.NotReady, "is not published"))
+	require.Contains(t, got.NotReady, fmt.Sprintf("and %d more", maxOfKind+7-maxLacking))
 }
