@@ -4,6 +4,7 @@
 //
 //	Inspect, Tables, Types   what the server is and has
 //	Check, Reconcile         pure: may this bridge run here, and from where
+//	Covered, Cover, Publish  while it runs: which tables are streamed, and to add one
 //	PlanPublication, CreateSlot, DropSlot, …
 //	Stream                   frames, until an error or Stop
 //	Watch                    a session beside it: lag samples, and the sign of a shutdown
