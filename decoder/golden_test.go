@@ -59,6 +59,23 @@ func messagesText(t testing.TB, frames []decodertest.Frame) string {
 	return normalize(lines)
 }
 
+// withoutRepeats leaves out descriptions of a table that are those of before: a server
+// sends one again when anything has touched its cache, such as autovacuum.
+func withoutRepeats(frames []decodertest.Frame) (kept []decodertest.Frame) {
+	latest := map[string]string{}
+	for _, f := range frames {
+		if len(f.Data) > 5 && f.Data[0] == 'R' {
+			oid := string(f.Data[1:5])
+			if latest[oid] == string(f.Data) {
+				continue
+			}
+			latest[oid] = string(f.Data)
+		}
+		kept = append(kept, f)
+	}
+	return kept
+}
+
 // changesText is what the Decoder makes of a session, a step a line, and the type
 // of the error that ends it.
 func changesText(frames []decodertest.Frame) string {

@@ -2,11 +2,16 @@ package torture
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
+
+	"github.com/walbridge/walbridge/internal/pause"
 )
 
 // Config is a workload. DSN and Seed are required.
@@ -93,8 +98,21 @@ func (w *Workload) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// open makes the accounts.
+// open makes the accounts. A server that goes away meanwhile is waited for.
 func (w *Workload) open(ctx context.Context) error {
+	for {
+		err := w.makeAccounts(ctx)
+		var pg *pgconn.PgError
+		if err == nil || errors.As(err, &pg) && !strings.HasPrefix(pg.Code, "57P") { // class 57, operator intervention
+			return err
+		}
+		if pause.For(ctx, 50*time.Millisecond) != nil {
+			return nil
+		}
+	}
+}
+
+func (w *Workload) makeAccounts(ctx context.Context) error {
 	conn, err := connect(ctx, w.cfg.DSN)
 	if err != nil {
 		return err
