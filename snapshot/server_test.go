@@ -137,3 +137,32 @@ func write(ctx context.Context, dsn string) error {
 	}
 	return nil
 }
+
+// A table that was dropped and made again under its name is another one: its rows are
+// read from the first on, and those of the same one go on behind the cursor.
+func TestTableMadeAgainBeginsAnew(t *testing.T) {
+	db := pgtest.Shared(t).DB(t)
+	db.Exec(t, "CREATE TABLE a (id int PRIMARY KEY, v int); INSERT INTO a SELECT i, 0 FROM generate_series(1, 100) i; CREATE PUBLICATION pub FOR TABLE a")
+	cfg, err := pgconn.ParseConfig(db.DSN())
+	require.NoError(t, err)
+	var oid uint32
+	require.NoError(t, db.Conn(t).QueryRow(t.Context(), "SELECT 'a'::regclass::oid").Scan(&oid))
+	for was, want := range map[uint32]int{oid: 50, oid - 1: 100, 0: 50} {
+		db.Exec(t, "SELECT pg_create_logical_replication_slot('snap', 'pgoutput')")
+		state := New([]*Table{{Schema: "public", Name: "a"}})
+		state.Tables[0].OID, state.Tables[0].Key, state.Tables[0].After = was, []string{"id"}, []string{"50"}
+		s := NewSession(Config{Connect: func(ctx context.Context) (*pgconn.PgConn, error) { return pgconn.ConnectConfig(ctx, cfg) }, Publication: "pub"}, state)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(ctx) }()
+		f := &follower{conn: db.Conn(t), decoder: decoder.New(decoder.Config{}), s: s, rows: map[string]string{}}
+		pgtest.Eventually(t, time.Minute, func() bool {
+			require.NoError(t, f.poll(t.Context()))
+			return len(s.Status(time.Now()).Tables) == 0
+		}, "it is read")
+		cancel()
+		require.NoError(t, <-ended)
+		require.Equal(t, want, f.reads, "was %d, is %d", was, oid)
+		db.Exec(t, "SELECT pg_drop_replication_slot('snap')")
+	}
+}

@@ -49,6 +49,8 @@ type Table struct {
 	// Whole, of a table without a key, says that it is read at once, by Whole, and is no
 	// part of a State.
 	Whole bool `json:"-"`
+	// OID is that of the table that is being read; 0: not known yet.
+	OID uint32 `json:"oid,omitempty"`
 	// Key names the columns that order the reading; nil: it has not begun.
 	Key []string `json:"key,omitempty"`
 	// After is the key of the last row that was delivered, as texts; nil: none was.

@@ -223,6 +223,10 @@ func (w *worker) register(ctx context.Context) error {
 		}
 		s.restart(w.t, "another key orders it now")
 	}
+	if st := w.t.state; st.OID != 0 && st.OID != d.relation.OID && st.Frozen == nil {
+		s.restart(w.t, "it was dropped and made again")
+	}
+	w.t.state.OID = d.relation.OID
 	w.t.state.Key, w.src.names = d.names, d.names
 	w.t.forget()
 	w.t.oid, w.t.problem = d.relation.OID, ""

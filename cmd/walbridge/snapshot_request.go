@@ -88,7 +88,8 @@ func (a *app) follow(ctx context.Context, l configs.Loaded, tables []*snapshot.T
 	for {
 		s, err := a.snapshotProgress(ctx, l)
 		if err == nil {
-			if bar.show(s, names); done(s, names) {
+			over := done(s, names) && a.durablyRead(ctx, l, names)
+			if bar.show(s, names, over); over {
 				_, err := fmt.Fprintln(a.stdout, "done: all rows are delivered")
 				return err
 			}
@@ -98,4 +99,11 @@ func (a *app) follow(ctx context.Context, l configs.Loaded, tables []*snapshot.T
 			return nil
 		}
 	}
+}
+
+// durablyRead reports whether the destination has stored that tables are read: the bridge
+// says it a moment earlier.
+func (a *app) durablyRead(ctx context.Context, l configs.Loaded, names []string) bool {
+	state, err := storedSnapshot(ctx, l)
+	return err == nil && !slices.ContainsFunc(state.Tables, func(t *snapshot.Table) bool { return slices.Contains(names, t.QualifiedName()) })
 }

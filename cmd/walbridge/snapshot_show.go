@@ -91,13 +91,13 @@ const quietEvery = 5 * time.Second
 
 func newProgress(w io.Writer, terminal bool) *progress { return &progress{w: w, terminal: terminal} }
 
-func (p *progress) show(s status.Snapshot, names []string) {
+func (p *progress) show(s status.Snapshot, names []string, over bool) {
 	text := progressText(s, names)
 	if p.terminal {
 		pad := max(0, p.width-len(text))
 		p.width = len(text)
 		fmt.Fprint(p.w, "\r"+text+strings.Repeat(" ", pad))
-		if done(s, names) {
+		if over {
 			fmt.Fprintln(p.w)
 		}
 		return

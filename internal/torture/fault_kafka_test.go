@@ -29,6 +29,7 @@ func TestKafka(t *testing.T) {
 			"standby":                       standbyToKafka,
 			"stopped":                       stoppedOwnerToKafka,
 			"snapshot":                      snapshotToKafka,
+			"faults of a snapshot":          snapshotFaultsToKafka,
 			"outbox_of_before":              outboxToKafka,
 			"table_without_a_key":           keylessToKafka,
 		} {

@@ -246,10 +246,7 @@ func outboxToKafka(t *testing.T, broker *kafkatest.Broker) {
 		<-b.Done()
 		b = r.start(t)
 	}
-	pgtest.Eventually(t, drainWithin(), func() bool {
-		s, ok := b.status()
-		return ok && s.Snapshot != nil && len(s.Snapshot.Tables) == 0
-	}, "all rows are read")
+	b.awaitRead(t)
 	stop()
 	before := r.source.One(t, "SELECT pg_current_wal_insert_lsn()::text")
 	r.source.Exec(t, "INSERT INTO snap.outbox (aggregatetype, aggregateid, type, payload) VALUES ('order', '1', 'Behind', '{}')")

@@ -289,15 +289,22 @@ func snapshotToKafka(t *testing.T, broker *kafkatest.Broker) {
 		<-b.Done()
 		b = r.start(t)
 	}
-	pgtest.Eventually(t, drainWithin(), func() bool {
-		s, ok := b.status()
-		return ok && s.Snapshot != nil && len(s.Snapshot.Tables) == 0
-	}, "all tables are read")
+	b.awaitRead(t)
 	stop()
-	before := source.One(t, "SELECT pg_current_wal_insert_lsn()::text")
-	source.Exec(t, "INSERT INTO snap.plain (id, v) VALUES (-1, 0)")
+	rep := r.rebuildFromKafka(t, broker)
+	requireSame(t, rep, source)
+	require.NotZero(t, rep.reads)
+	t.Logf("%d items, %d of them read, %d once more", len(rep.seen), rep.reads, rep.again)
+}
+
+// rebuildFromKafka has a row confirmed, and with it all that committed before, and
+// returns what the items of the cluster add up to.
+func (r *rig) rebuildFromKafka(t *testing.T, broker *kafkatest.Broker) *replica {
+	t.Helper()
+	before := r.source.One(t, "SELECT pg_current_wal_insert_lsn()::text")
+	r.source.Exec(t, "INSERT INTO snap.plain (id, v) VALUES (-1, 0) ON CONFLICT (id) DO UPDATE SET v = plain.v + 1")
 	pgtest.Eventually(t, drainWithin(), func() bool {
-		return source.One(t, "SELECT (confirmed_flush_lsn > $2::text::pg_lsn)::text FROM pg_replication_slots WHERE slot_name = $1", r.slot(), before) == "true"
+		return r.source.One(t, "SELECT (confirmed_flush_lsn > $2::text::pg_lsn)::text FROM pg_replication_slots WHERE slot_name = $1", r.slot(), before) == "true"
 	}, "all that has committed is confirmed")
 	items, repeated := readKafka(t, broker.Addr(), r.name, false, false)
 	require.Zero(t, repeated)
@@ -305,9 +312,7 @@ func snapshotToKafka(t *testing.T, broker *kafkatest.Broker) {
 	for _, it := range items {
 		require.NoError(t, rep.apply(it.EventID, it.Payload), it.ID)
 	}
-	requireSame(t, rep, source)
-	require.NotZero(t, rep.reads)
-	t.Logf("%d items, %d of them read, %d once more", len(rep.seen), rep.reads, rep.again)
+	return rep
 }
 
 // stallCommits makes commits wait for a standby that is not there, most of the time,
