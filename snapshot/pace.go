@@ -1,10 +1,12 @@
 package snapshot
 
 import (
+	"context"
 	"slices"
 	"time"
 
 	"github.com/walbridge/walbridge/internal/lsn"
+	"github.com/walbridge/walbridge/internal/pause"
 )
 
 // tempo is how a table is read. A change that is streamed lies behind rows that were read,
@@ -27,6 +29,13 @@ var (
 // calmAfter is how long nothing has to be streamed for tables to be read as if they were
 // alone.
 const calmAfter = time.Second
+
+// A rest beside a stream is so many times as long as the last chunk took, and bounded: a
+// destination may be slow for another reason.
+const (
+	restOfTook = 2
+	maxRest    = time.Second
+)
 
 // tempo is that of now. The caller holds mu.
 func (s *Session) tempo() tempo {
@@ -82,6 +91,7 @@ func (s *Session) Durable(to lsn.LSN) {
 // last one took that became durable.
 func (t *table) pace(rows int, now tempo) int {
 	took := t.took
+	t.rest = took
 	t.took = 0 // it counts once
 	switch {
 	case took > now.aim:
@@ -90,4 +100,15 @@ func (t *table) pace(rows int, now tempo) int {
 		return rows
 	}
 	return 2 * rows
+}
+
+// rest leaves the way to the destination to the stream for a while.
+func (w *worker) rest(ctx context.Context) error {
+	w.s.mu.Lock()
+	wait := time.Duration(0)
+	if w.s.tempo() == beside {
+		wait = min(restOfTook*w.t.rest, maxRest)
+	}
+	w.s.mu.Unlock()
+	return pause.For(ctx, wait)
 }

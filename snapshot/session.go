@@ -105,6 +105,7 @@ type table struct {
 	busy     bool          // a worker has it
 	gone     bool          // done or cancelled
 	took     time.Duration // of the last chunk that became durable; 0: none has since
+	rest     time.Duration // before the next chunk, beside a stream
 	notFor   time.Time
 	// fresh are rows of a frozen table that the stream has brought in this session; doubts
 	// counts updates of others.

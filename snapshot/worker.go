@@ -358,6 +358,9 @@ func (w *worker) chunk(ctx context.Context, next *todo) error {
 			return err
 		}
 	}
+	if err := w.rest(ctx); err != nil {
+		return err
+	}
 	if err := w.throttle(ctx, limits.rows); err != nil {
 		return err
 	}
