@@ -23,7 +23,7 @@ type tempo struct {
 // Beside changes the stream has the right of way.
 var (
 	alone  = tempo{depth: 3, aim: 50 * time.Millisecond, few: 2000}
-	beside = tempo{depth: 1, aim: 8 * time.Millisecond, few: 200}
+	beside = tempo{depth: 1, aim: 6 * time.Millisecond, few: 150}
 )
 
 // calmAfter is how long nothing has to be streamed for tables to be read as if they were
@@ -33,7 +33,7 @@ const calmAfter = time.Second
 // A rest beside a stream is so many times as long as the last chunk took, and bounded: a
 // destination may be slow for another reason.
 const (
-	restOfTook = 2
+	restOfTook = 3
 	maxRest    = time.Second
 )
 

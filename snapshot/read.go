@@ -354,10 +354,16 @@ func lastValue(results []*pgconn.Result) (string, error) {
 }
 
 // mark writes the message that shows in the stream that a chunk was read. Its commit
-// waits for no standby: it has to be in the log, not visible. After a crash of the
-// server that loses it nobody has delivered the chunk.
-func mark(ctx context.Context, conn *pgconn.PgConn, nonce string) error {
-	_, err := conn.Exec(ctx, "BEGIN READ WRITE; SET LOCAL synchronous_commit = local; SELECT pg_catalog.pg_logical_emit_message(true, "+
+// waits for no standby: it has to be in the log, not visible. flush: it waits for the
+// disk, as it must where nobody else's commit brings it there soon. After a crash of the
+// server that loses it nobody has delivered the chunk, since only what is flushed is
+// streamed.
+func mark(ctx context.Context, conn *pgconn.PgConn, nonce string, flush bool) error {
+	commit := "off"
+	if flush {
+		commit = "local"
+	}
+	_, err := conn.Exec(ctx, "BEGIN READ WRITE; SET LOCAL synchronous_commit = "+commit+"; SELECT pg_catalog.pg_logical_emit_message(true, "+
 		quote(MarkPrefix)+", "+quote(nonce)+"); COMMIT").ReadAll()
 	if err != nil {
 		return fmt.Errorf("write the mark of a chunk into the log: %w", err)

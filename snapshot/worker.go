@@ -457,10 +457,11 @@ func (w *worker) send(ctx context.Context, c *Chunk) error {
 	s.pending[nonce] = c
 	w.t.inflight++
 	c.sent = time.Now()
+	flush := s.tempo() == alone
 	s.mu.Unlock()
 	err := w.reconnect(ctx)
 	if err == nil {
-		err = mark(ctx, w.src.conn, nonce)
+		err = mark(ctx, w.src.conn, nonce, flush)
 	}
 	if err != nil {
 		s.drop(nonce)
