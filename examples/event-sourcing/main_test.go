@@ -183,6 +183,12 @@ func TestRebuildHasACommitThatTheStreamSawFirst(t *testing.T) {
 	require.NoError(t, err)
 	s.Pool.Reset()
 	standby("nobody")
+	s.Retry(func() error { // the server's processes take a new setting one after the other
+		if err := appendEvent(ctx, s.Pool, "probe", 1); err != nil {
+			return err
+		}
+		return (&rounds{Stage: s}).holds("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')")
+	})
 	appended := make(chan error, 1)
 	go func() { appended <- stalled(ctx, s.Pool) }()
 	// The bridge's own commits wait as well; cancelled, they become visible (syncrep.c, SyncRepWaitForLSN).
